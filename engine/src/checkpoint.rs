@@ -1,0 +1,291 @@
+//! A checkpoint: a shard's whole state at an index, so that recovery replays only what came later.
+//!
+//! Two are kept; a state record in the log is dead only behind the older one. A checkpoint counts once its END chunk
+//! is there, every chunk is whole, and the log it stands on is committed.
+
+use crate::format::blocks::{ChainPoint, ChunkKind, put_chunk, take_chunk};
+use crate::format::fields::{Reader, put_bytes, put_i64, put_u32, put_u64};
+use crate::format::state::{DecodedState, decode_state, put_state};
+use crate::format::{self};
+use crate::index::{ChannelIndex, Run, SealedPart};
+use crate::log::segment::shard_directory;
+use crate::record::StateRecord;
+use crate::types::{
+    ChannelId, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Timestamp,
+};
+
+/// A chunk is ended when it reaches this.
+const CHUNK_BYTES_TARGET: usize = 256 * 1024;
+
+/// The path of a checkpoint.
+pub(crate) fn checkpoint_path(shard: ShardId, number: u64) -> String {
+    format!("{}/checkpoint-{number:010}", shard_directory(shard))
+}
+
+/// The number in a checkpoint's name.
+pub(crate) fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix("checkpoint-")?.parse().ok()
+}
+
+/// A segment as a checkpoint knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentNote {
+    pub number: SegmentNumber,
+    pub generation: Generation,
+    pub end: Position,
+    pub last_index: Index,
+    pub is_sealed: bool,
+    pub is_damaged: bool,
+}
+
+/// What is not a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CheckpointHead {
+    /// The end of the last frame whose effect is in.
+    pub end: ChainPoint,
+    pub last_channel_id: u64,
+    pub last_subscription_id: u64,
+    pub last_incarnation: u64,
+    pub clock: Timestamp,
+    pub segments: Vec<SegmentNote>,
+}
+
+/// A channel as a checkpoint knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ChannelNote {
+    pub id: ChannelId,
+    pub name: String,
+    pub first: Sequence,
+    pub last: Sequence,
+    pub last_time: Timestamp,
+    pub index: ChannelIndex,
+}
+
+/// A checkpoint's content.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub head: CheckpointHead,
+    pub states: Vec<StateRecord>,
+    pub channels: Vec<ChannelNote>,
+}
+
+/// Encodes a checkpoint piece by piece.
+pub(crate) struct CheckpointWriter {
+    as_of: Index,
+    out: Vec<u8>,
+    states: Vec<u8>,
+    channels: Vec<u8>,
+}
+
+impl CheckpointWriter {
+    pub(crate) fn new(head: &CheckpointHead) -> Self {
+        let mut body = Vec::new();
+        head.end.put(&mut body);
+        put_u64(&mut body, head.last_channel_id);
+        put_u64(&mut body, head.last_subscription_id);
+        put_u64(&mut body, head.last_incarnation);
+        put_i64(&mut body, head.clock.0);
+        put_u32(&mut body, format::count_u32(head.segments.len()));
+        for note in &head.segments {
+            put_u32(&mut body, note.number.0);
+            put_u64(&mut body, note.generation.0);
+            put_u64(&mut body, note.end.0);
+            put_u64(&mut body, note.last_index.0);
+            body.push(u8::from(note.is_sealed));
+            body.push(u8::from(note.is_damaged));
+        }
+        let as_of = head.end.index;
+        let mut out = Vec::new();
+        put_chunk(&mut out, ChunkKind::Head, as_of, &body);
+        Self { as_of, out, states: Vec::new(), channels: Vec::new() }
+    }
+
+    pub(crate) fn state(&mut self, record: &StateRecord) {
+        let mut content = Vec::new();
+        put_state(&mut content, record);
+        put_bytes(&mut self.states, &content);
+        if self.states.len() >= CHUNK_BYTES_TARGET {
+            let body = std::mem::take(&mut self.states);
+            put_chunk(&mut self.out, ChunkKind::State, self.as_of, &body);
+        }
+    }
+
+    pub(crate) fn channel(&mut self, note: &ChannelNote) {
+        put_channel(&mut self.channels, note);
+        if self.channels.len() >= CHUNK_BYTES_TARGET {
+            let body = std::mem::take(&mut self.channels);
+            put_chunk(&mut self.out, ChunkKind::Channels, self.as_of, &body);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        put_chunk(&mut self.out, ChunkKind::State, self.as_of, &self.states);
+        put_chunk(&mut self.out, ChunkKind::Channels, self.as_of, &self.channels);
+        put_chunk(&mut self.out, ChunkKind::End, self.as_of, &[]);
+        self.out
+    }
+}
+
+fn put_channel(out: &mut Vec<u8>, note: &ChannelNote) {
+    put_u64(out, note.id.0);
+    put_bytes(out, note.name.as_bytes());
+    put_u64(out, note.first.0);
+    put_u64(out, note.last.0);
+    put_i64(out, note.last_time.0);
+    put_u32(out, format::count_u32(note.index.sealed.len()));
+    for part in &note.index.sealed {
+        put_u32(out, part.segment.0);
+        put_u64(out, part.first.0);
+        put_u64(out, part.last.0);
+        put_u64(out, part.count);
+        put_u64(out, part.bytes);
+        put_i64(out, part.first_time.0);
+        put_i64(out, part.last_time.0);
+    }
+    put_u32(out, format::count_u32(note.index.runs.len()));
+    for run in &note.index.runs {
+        put_u64(out, run.first.0);
+        put_i64(out, run.first_time.0);
+        put_u32(out, run.count);
+        put_u32(out, run.bytes);
+        put_u32(out, run.segment.0);
+        put_u32(out, run.block);
+        put_u32(out, run.record);
+        put_u32(out, run.span_us);
+    }
+}
+
+impl Checkpoint {
+    /// Reads a whole checkpoint; `None` if any of it is missing or damaged.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut get = Reader::new(bytes);
+        let mut checkpoint = Self::default();
+        let mut has_head = false;
+        loop {
+            let (kind, _as_of, body) = take_chunk(&mut get)?;
+            let mut body = Reader::new(body);
+            match kind {
+                ChunkKind::Head => {
+                    checkpoint.head = get_head(&mut body)?;
+                    has_head = true;
+                }
+                ChunkKind::State => {
+                    while !body.rest().is_empty() {
+                        match decode_state(body.bytes()?) {
+                            DecodedState::Known(record) => checkpoint.states.push(record),
+                            DecodedState::Skipped => {}
+                            DecodedState::Unknown(_) | DecodedState::Corrupt => return None,
+                        }
+                    }
+                }
+                ChunkKind::Channels => {
+                    while !body.rest().is_empty() {
+                        checkpoint.channels.push(get_channel(&mut body)?);
+                    }
+                }
+                ChunkKind::End => return has_head.then_some(checkpoint),
+            }
+        }
+    }
+}
+
+fn get_head(get: &mut Reader<'_>) -> Option<CheckpointHead> {
+    let mut head = CheckpointHead {
+        end: ChainPoint::get(get)?,
+        last_channel_id: get.u64()?,
+        last_subscription_id: get.u64()?,
+        last_incarnation: get.u64()?,
+        clock: Timestamp(get.i64()?),
+        segments: Vec::new(),
+    };
+    for _ in 0..get.u32()? {
+        head.segments.push(SegmentNote {
+            number: SegmentNumber(get.u32()?),
+            generation: Generation(get.u64()?),
+            end: Position(get.u64()?),
+            last_index: Index(get.u64()?),
+            is_sealed: get.u8()? != 0,
+            is_damaged: get.u8()? != 0,
+        });
+    }
+    Some(head)
+}
+
+fn get_channel(get: &mut Reader<'_>) -> Option<ChannelNote> {
+    let mut note = ChannelNote {
+        id: ChannelId(get.u64()?),
+        name: get.string()?,
+        first: Sequence(get.u64()?),
+        last: Sequence(get.u64()?),
+        last_time: Timestamp(get.i64()?),
+        index: ChannelIndex::default(),
+    };
+    for _ in 0..get.u32()? {
+        note.index.sealed.push_back(SealedPart {
+            segment: SegmentNumber(get.u32()?),
+            first: Sequence(get.u64()?),
+            last: Sequence(get.u64()?),
+            count: get.u64()?,
+            bytes: get.u64()?,
+            first_time: Timestamp(get.i64()?),
+            last_time: Timestamp(get.i64()?),
+        });
+    }
+    for _ in 0..get.u32()? {
+        note.index.runs.push_back(Run {
+            first: Sequence(get.u64()?),
+            first_time: Timestamp(get.i64()?),
+            count: get.u32()?,
+            bytes: get.u32()?,
+            segment: SegmentNumber(get.u32()?),
+            block: get.u32()?,
+            record: get.u32()?,
+            span_us: get.u32()?,
+        });
+    }
+    Some(note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out_and_half_of_it_is_nothing() {
+        let mut index = ChannelIndex::default();
+        index.push(Run {
+            first: Sequence(3),
+            first_time: Timestamp(-5),
+            count: 2,
+            bytes: 99,
+            segment: SegmentNumber(4),
+            block: 7,
+            record: 1,
+            span_us: 12,
+        });
+        let note = ChannelNote {
+            id: ChannelId(9),
+            name: "a.b".into(),
+            first: Sequence(3),
+            last: Sequence(4),
+            last_time: Timestamp(77),
+            index,
+        };
+        let head = CheckpointHead { last_channel_id: 9, ..CheckpointHead::default() };
+        let state = StateRecord::ChannelDeleted { id: ChannelId(1) };
+        let mut writer = CheckpointWriter::new(&head);
+        writer.channel(&note);
+        writer.state(&state);
+        let bytes = writer.finish();
+        let expected = Checkpoint { head, states: vec![state], channels: vec![note] };
+        assert_eq!(Checkpoint::decode(&bytes), Some(expected));
+        for end in 0..bytes.len() {
+            assert_eq!(Checkpoint::decode(&bytes[..end]), None, "cut at {end}");
+        }
+        for flipped in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[flipped] ^= 0x10;
+            assert_eq!(Checkpoint::decode(&damaged), None, "flipped at {flipped}");
+        }
+    }
+}

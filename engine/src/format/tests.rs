@@ -1,0 +1,293 @@
+//! Golden bytes: existing stores depend on each of them. A change here is a new format version.
+
+use bytes::Bytes;
+
+use super::blocks::{ChainPoint, Sealed, SegmentHeader, StoreBlock, Superblock};
+use super::footer::{Footer, put_footer};
+use super::state::{DecodedState, decode_state, put_state};
+use super::*;
+use crate::index::Run;
+use crate::record::{PendingRun, StateRecord, SubscriptionPosition, SubscriptionState};
+use crate::request::{Client, ClientKey, SubscriptionKind};
+use crate::types::{Position, ShardId, SubscriptionId};
+
+fn store() -> StoreBlock {
+    StoreBlock {
+        shard_count: 8,
+        placement_version: 1,
+        frame_size_bytes_max: 1 << 20,
+        cluster_id: "c".into(),
+    }
+}
+
+fn point() -> ChainPoint {
+    ChainPoint {
+        segment: SegmentNumber(3),
+        end: Position(8192),
+        crc: 0xdead_beef,
+        index: Index(17),
+    }
+}
+
+/// One golden number for each structure: the crc of its bytes, in the order of the format's description.
+#[test]
+fn golden_bytes() {
+    let superblock = Superblock {
+        counter: 5,
+        shard: ShardId(2),
+        term: Term(7),
+        vote: 0,
+        log_end: point(),
+        hint: point(),
+        clock: Timestamp(1_700_000_000_000_000_000),
+        checkpoint: 4,
+        key_id: 0,
+        hint_table: vec![1, 2, 3],
+    };
+    let header = SegmentHeader {
+        is_live: true,
+        shard: ShardId(2),
+        number: SegmentNumber(4),
+        generation: Generation(0x0123_4567_89ab_cdef),
+        base_index: Index(18),
+        base_term: Term(7),
+        size_bytes: 4 << 20,
+        previous: point(),
+        key_id: 0,
+        store: store(),
+    };
+    let footer = put_footer(
+        Generation(9),
+        SegmentNumber(4),
+        &[(ChannelId(1), "a", vec![run(1, 2), run(9, 1)])],
+    );
+    let golden = [
+        crc32c::crc32c(&store().encode()),
+        crc32c::crc32c(&superblock.encode()),
+        crc32c::crc32c(&header.encode()),
+        crc32c::crc32c(&two_record_frame().0),
+        crc32c::crc32c(&footer),
+        crc32c::crc32c(&state_bytes()),
+    ];
+    assert_eq!(golden, GOLDEN, "the format changed: {golden:#x?}");
+    assert_eq!(StoreBlock::decode(&store().encode()), Sealed::Valid(store()));
+    assert_eq!(Superblock::decode(&superblock.encode()), Sealed::Valid(superblock));
+    assert_eq!(SegmentHeader::decode(&header.encode()), Sealed::Valid(header));
+}
+
+const GOLDEN: [u32; 6] =
+    [0x77a1_e9d0, 0x5f18_778e, 0xea57_44fc, 0x7cd9_9bc2, 0xeb6f_1d72, 0x3ae1_0bd0];
+
+#[test]
+fn golden_frame_header() {
+    let (frame, header) = two_record_frame();
+    let expected = "574c4652";
+    assert_eq!(hex(&frame[..4]), expected);
+    assert_eq!(hex(&frame[8..16]), "0100010100000000", "blocks, version, kind, flags, zero");
+    assert_eq!(hex(&frame[24..32]), "0900000000000000", "generation");
+    assert_eq!(FrameHeader::decode(&frame), Some((header, false)));
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn run(first: u64, count: u32) -> Run {
+    Run {
+        first: Sequence(first),
+        first_time: Timestamp(1_000 + first.cast_signed()),
+        count,
+        bytes: 100,
+        segment: SegmentNumber(4),
+        block: u32::try_from(first).unwrap(),
+        record: 2,
+        span_us: 3,
+    }
+}
+
+fn frame_of(payloads: &[Vec<u8>]) -> (Vec<u8>, FrameHeader) {
+    let mut records = Vec::new();
+    let mut table = Table::default();
+    for (payload, sequence) in payloads.iter().zip(1..) {
+        let start = records.len();
+        put_message(&mut records, Timestamp(5), payload);
+        table.lengths.push(u32::try_from(records.len() - start).unwrap());
+        table.crcs.push(record_crc(ChannelId(1), Sequence(sequence), &records[start..]));
+        records.resize(align_record(records.len()), 0);
+    }
+    let count = u32::try_from(payloads.len()).unwrap();
+    table.runs.push(TableRun { channel: ChannelId(1), first: Sequence(1), count, record: 0 });
+    let table = table.encode(&[]);
+    let length = frame_length_bytes(table.len(), records.len());
+    let header = FrameHeader {
+        blocks: u16::try_from(length / BLOCK_SIZE_BYTES).unwrap(),
+        record_count: count,
+        table_length: u32::try_from(table.len()).unwrap(),
+        generation: Generation(9),
+        segment: SegmentNumber(4),
+        term: Term(7),
+        index: Index(18),
+        committed: Index(17),
+        previous_crc: 1,
+        table_crc: table_crc(Generation(9), &table),
+    };
+    let mut frame = vec![0; length];
+    put_frame(&mut frame, &header, &table, &records);
+    (frame, header)
+}
+
+fn two_record_frame() -> (Vec<u8>, FrameHeader) {
+    frame_of(&[b"hello".to_vec(), Vec::new()])
+}
+
+fn found(frame: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+    use crate::log::scan::{FrameAt, frame_at};
+    let FrameAt::Whole(found) = frame_at(frame, SegmentNumber(4), Generation(9)) else {
+        return None;
+    };
+    let content = |record| Some(message(found.record(record)?)?.1.to_vec());
+    Some((0..found.header.record_count).map(content).collect())
+}
+
+/// Whatever single block of a frame is zeroed, its table is known and all records outside that block are read.
+#[test]
+fn a_zeroed_block_costs_only_the_records_in_it() {
+    let payloads: Vec<_> = (0..40_u8).map(|at| vec![at; 500]).collect();
+    let (frame, header) = frame_of(&payloads);
+    assert_eq!(header.blocks, 6);
+    for block in 0..usize::from(header.blocks) {
+        let mut damaged = frame.clone();
+        damaged[block * BLOCK_SIZE_BYTES..(block + 1) * BLOCK_SIZE_BYTES].fill(0);
+        let found =
+            found(&damaged).unwrap_or_else(|| panic!("block {block}: the frame is not found"));
+        let lost = found.iter().filter(|content| content.is_none()).count();
+        assert!(lost <= 9, "block {block}: {lost} records lost");
+        for (content, payload) in found.iter().zip(&payloads) {
+            assert!(content.as_ref().is_none_or(|content| content == payload), "block {block}");
+        }
+    }
+}
+
+/// Every single flipped bit is noticed where it matters, and never gives a wrong payload.
+#[test]
+fn no_flipped_bit_gives_a_wrong_payload() {
+    let payloads = [b"hello".to_vec(), b"world".to_vec()];
+    let (frame, header) = frame_of(&payloads);
+    let used = FRAME_HEADER_BYTES + usize::try_from(header.table_length).unwrap() + 64;
+    for bit in 0..used * 8 {
+        let mut damaged = frame.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        for (content, payload) in found(&damaged).unwrap_or_default().iter().zip(&payloads) {
+            assert!(content.as_ref().is_none_or(|content| content == payload), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn bytes_of_another_generation_or_segment_are_no_frame() {
+    use crate::log::scan::{FrameAt, frame_at};
+    let (frame, _) = two_record_frame();
+    assert!(matches!(frame_at(&frame, SegmentNumber(4), Generation(8)), FrameAt::None));
+    assert!(matches!(frame_at(&frame, SegmentNumber(5), Generation(9)), FrameAt::None));
+}
+
+fn states() -> Vec<StateRecord> {
+    let key = ClientKey { home: ShardId(3), incarnation: 8 };
+    let position = SubscriptionPosition {
+        id: SubscriptionId(4),
+        last_sent: Sequence(20),
+        pending: vec![PendingRun { first: Sequence(11), count: 3, redelivery_count: 1 }],
+    };
+    let subscription = |kind| {
+        StateRecord::Subscription(SubscriptionState {
+            channel: ChannelId(1),
+            client: key,
+            client_id: "me".into(),
+            kind,
+            target: Bytes::from_static(b"_INBOX.x"),
+            token: 99,
+            in_flight_max: 10,
+            ack_wait_ms: 30_000,
+            is_active: true,
+            position: position.clone(),
+        })
+    };
+    vec![
+        StateRecord::ChannelCreated { id: ChannelId(1), name: "a.b".into() },
+        StateRecord::ChannelDeleted { id: ChannelId(2) },
+        StateRecord::Trimmed { id: ChannelId(1), first: Sequence(5) },
+        StateRecord::ClientOpened(Client {
+            key,
+            id: "me".into(),
+            connection_id: Bytes::from_static(b"c"),
+            about: Bytes::from_static(b"x"),
+        }),
+        StateRecord::ClientClosed(key),
+        subscription(SubscriptionKind::Plain),
+        subscription(SubscriptionKind::Durable { name: "d".into() }),
+        subscription(SubscriptionKind::Queue { group: "q".into(), is_durable: false }),
+        subscription(SubscriptionKind::Queue { group: "d:q".into(), is_durable: true }),
+        StateRecord::SubscriptionRemoved(SubscriptionId(4)),
+        StateRecord::Position(position),
+    ]
+}
+
+fn state_bytes() -> Vec<u8> {
+    let mut out = Vec::new();
+    for state in states() {
+        put_state(&mut out, &state);
+    }
+    out
+}
+
+#[test]
+fn state_records_come_back_and_half_of_one_is_corrupt() {
+    for state in states() {
+        let mut bytes = Vec::new();
+        put_state(&mut bytes, &state);
+        assert_eq!(decode_state(&bytes), DecodedState::Known(state.clone()));
+        for end in 0..bytes.len() {
+            assert_eq!(
+                decode_state(&bytes[..end]),
+                DecodedState::Corrupt,
+                "{state:?} cut at {end}"
+            );
+        }
+    }
+    assert_eq!(decode_state(&[0x7f, 1, 2]), DecodedState::Skipped);
+    assert_eq!(decode_state(&[0xff, 1, 2]), DecodedState::Unknown(0xff));
+}
+
+#[test]
+fn footers_come_back_and_damaged_ones_do_not() {
+    let channels = [
+        (ChannelId(1), "a", vec![run(1, 2), run(9, 1)]),
+        (ChannelId(7), "b.c", vec![run(100, 30)]),
+    ];
+    let bytes = put_footer(Generation(9), SegmentNumber(4), &channels);
+    let footer = Footer::decode(bytes.clone(), Generation(9), SegmentNumber(4)).unwrap();
+    assert_eq!(footer.runs(ChannelId(1)), channels[0].2);
+    assert_eq!(footer.runs(ChannelId(7)), channels[1].2);
+    assert_eq!(footer.runs(ChannelId(2)), []);
+    assert!(Footer::decode(bytes.clone(), Generation(8), SegmentNumber(4)).is_none());
+    for flipped in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[flipped] ^= 1;
+        assert!(
+            Footer::decode(damaged, Generation(9), SegmentNumber(4)).is_none(),
+            "flipped at {flipped}"
+        );
+    }
+}
+
+#[test]
+fn a_sealed_block_is_absent_corrupt_or_whole() {
+    let block = store().encode();
+    assert_eq!(StoreBlock::decode(&vec![0; BLOCK_SIZE_BYTES]), Sealed::Absent);
+    assert_eq!(StoreBlock::decode(&block[..100]).valid(), Some(store()));
+    for at in 0..27 {
+        let mut damaged = block.clone();
+        damaged[at] ^= 0x40;
+        assert_eq!(StoreBlock::decode(&damaged).valid(), None, "flipped at {at}");
+    }
+}

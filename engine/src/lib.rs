@@ -1,0 +1,24 @@
+//! The storage engine of Weirlog: channels, clients and subscriptions over one segmented log a shard.
+//!
+//! It knows neither protocol nor clock: requests are plain values, time is an argument, and a request is answered
+//! only when what it changed is on disk. See ARCHITECTURE.md for the way of a message.
+
+mod channel;
+mod checkpoint;
+mod clock;
+pub mod disk;
+pub mod error;
+mod format;
+mod index;
+mod log;
+pub mod placement;
+pub mod record;
+mod recovery;
+pub mod request;
+pub mod runtime;
+pub mod shard;
+pub mod sim;
+pub mod storage;
+pub mod subscriptions;
+mod superblock;
+pub mod types;

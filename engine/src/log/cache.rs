@@ -1,0 +1,91 @@
+//! Frames in memory: the newest of the log, which live subscribers read, and those read back from disk.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::format;
+use crate::types::{FastMap, SegmentNumber, Timestamp};
+
+/// A frame's contents.
+#[derive(Debug)]
+pub(crate) struct CachedFrame {
+    /// All records.
+    pub records: Bytes,
+    /// Where each record starts.
+    pub offsets: Vec<u32>,
+    /// Length of each record; 0 for one that was damaged on disk.
+    pub lengths: Vec<u32>,
+}
+
+impl CachedFrame {
+    /// A message of the frame; `None` if the record is damaged or is none.
+    pub(crate) fn message(&self, record: u32) -> Option<(Timestamp, &[u8])> {
+        format::message(self.record(record)?)
+    }
+
+    /// Length of a record; 0 if it is damaged.
+    pub(crate) fn record_length(&self, record: u32) -> u32 {
+        self.lengths.get(record as usize).copied().unwrap_or(0)
+    }
+
+    fn record(&self, record: u32) -> Option<&[u8]> {
+        let start = *self.offsets.get(record as usize)? as usize;
+        let length = *self.lengths.get(record as usize)? as usize;
+        self.records.get(start..start + length)
+    }
+
+    fn cost_bytes(&self) -> usize {
+        self.records.len() + self.offsets.len() * 8 + 128
+    }
+}
+
+/// A frame's place: segment and block.
+pub(crate) type FramePlace = (SegmentNumber, u32);
+
+/// Frames by place, the oldest insertion evicted first.
+#[derive(Debug)]
+pub(crate) struct FrameCache {
+    frames: FastMap<FramePlace, Rc<CachedFrame>>,
+    order: VecDeque<FramePlace>,
+    size_bytes: usize,
+    size_bytes_max: usize,
+}
+
+impl FrameCache {
+    /// A cache that holds at most `size_bytes_max`, but always the newest frame.
+    pub(crate) fn new(size_bytes_max: usize) -> Self {
+        Self { frames: FastMap::default(), order: VecDeque::new(), size_bytes: 0, size_bytes_max }
+    }
+
+    pub(crate) fn get(&self, place: FramePlace) -> Option<&Rc<CachedFrame>> {
+        self.frames.get(&place)
+    }
+
+    pub(crate) fn insert(&mut self, place: FramePlace, frame: Rc<CachedFrame>) {
+        self.size_bytes += frame.cost_bytes();
+        if let Some(old) = self.frames.insert(place, frame) {
+            self.size_bytes -= old.cost_bytes();
+        } else {
+            self.order.push_back(place);
+        }
+        while self.size_bytes > self.size_bytes_max && self.order.len() > 1 {
+            let oldest = self.order.pop_front().expect("there are two");
+            let frame = self.frames.remove(&oldest).expect("what is in order is in frames");
+            self.size_bytes -= frame.cost_bytes();
+        }
+    }
+
+    /// Forgets all frames of a segment whose file goes away.
+    pub(crate) fn forget_segment(&mut self, segment: SegmentNumber) {
+        self.order.retain(|place| place.0 != segment);
+        let mut freed = 0;
+        self.frames.retain(|place, frame| {
+            let stays = place.0 != segment;
+            freed += if stays { 0 } else { frame.cost_bytes() };
+            stays
+        });
+        self.size_bytes -= freed;
+    }
+}

@@ -1,0 +1,122 @@
+//! Finding frames in bytes of a segment file: used by recovery and by reads of history.
+
+use crate::disk::BLOCK_SIZE_BYTES;
+use crate::format::{self, FRAME_HEADER_BYTES, FrameHeader, Table};
+use crate::types::{Generation, SegmentNumber};
+
+/// A frame found in bytes, its records checked one by one.
+#[derive(Debug)]
+pub(crate) struct FoundFrame<'a> {
+    pub header: FrameHeader,
+    pub table: Table,
+    /// The table of the frame before, if this one repeats it.
+    pub previous_table: Option<Table>,
+    /// All records.
+    pub records: &'a [u8],
+    /// Where each record starts.
+    pub offsets: Vec<u32>,
+    /// Records whose checksum is wrong.
+    pub damaged: Vec<u32>,
+    /// Whether the frame's own header or first table was damaged.
+    pub is_front_damaged: bool,
+}
+
+impl FoundFrame<'_> {
+    /// Whether every byte that matters was as written.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.damaged.is_empty() && !self.is_front_damaged
+    }
+
+    /// A record's content; `None` if it is damaged.
+    pub(crate) fn record(&self, record: u32) -> Option<&[u8]> {
+        if self.damaged.contains(&record) {
+            return None;
+        }
+        let start = *self.offsets.get(record as usize)? as usize;
+        let length = *self.table.lengths.get(record as usize)? as usize;
+        self.records.get(start..start.checked_add(length)?)
+    }
+}
+
+/// What stands at a block.
+#[derive(Debug)]
+pub(crate) enum FrameAt<'a> {
+    /// No frame of this segment file starts here.
+    None,
+    /// A frame starts here, whose bytes are not all there.
+    Partial,
+    /// A frame.
+    Whole(Box<FoundFrame<'a>>),
+}
+
+/// Looks for a frame that starts with `bytes`.
+pub(crate) fn frame_at(
+    bytes: &[u8],
+    segment: SegmentNumber,
+    generation: Generation,
+) -> FrameAt<'_> {
+    let is_ours =
+        |header: &FrameHeader| header.segment == segment && header.generation == generation;
+    let front = FrameHeader::decode(bytes).filter(|(header, is_copy)| is_ours(header) && !is_copy);
+    let (header, is_front_damaged) = match front {
+        Some((header, _)) => (header, false),
+        None => match find_copy(bytes).filter(is_ours) {
+            Some(header) => (header, true),
+            None => return FrameAt::None,
+        },
+    };
+    let Some(frame) = bytes.get(..header.length_bytes()) else {
+        return FrameAt::Partial;
+    };
+    check_frame(header, frame, is_front_damaged)
+        .map_or(FrameAt::None, |found| FrameAt::Whole(Box::new(found)))
+}
+
+/// The header's copy at the end of a frame that starts with these bytes.
+fn find_copy(bytes: &[u8]) -> Option<FrameHeader> {
+    bytes.chunks_exact(BLOCK_SIZE_BYTES).enumerate().skip(1).find_map(|(at, block)| {
+        // Another frame starts here: ours ended before, without a copy that can be read.
+        if FrameHeader::decode(block).is_some_and(|(_, is_copy)| !is_copy) {
+            return Some(None);
+        }
+        let copy = block.get(BLOCK_SIZE_BYTES - FRAME_HEADER_BYTES..)?;
+        let (header, is_copy) = FrameHeader::decode(copy)?;
+        Some((is_copy && usize::from(header.blocks) == at + 1).then_some(header))
+    })?
+}
+
+fn check_frame(
+    header: FrameHeader,
+    frame: &[u8],
+    is_front_damaged: bool,
+) -> Option<FoundFrame<'_>> {
+    let table_bytes = format::find_table(&header, frame)?;
+    let (table, previous) = Table::decode(table_bytes, header.record_count)?;
+    let previous_table =
+        Table::record_count(previous).and_then(|count| Some(Table::decode(previous, count)?.0));
+    let records = frame.get(format::records_start(&header)?..)?;
+    let mut offsets = Vec::with_capacity(table.lengths.len());
+    let mut damaged = Vec::new();
+    let mut start = 0_usize;
+    for length in &table.lengths {
+        offsets.push(u32::try_from(start).ok()?);
+        start = format::align_record(start.checked_add(*length as usize)?);
+    }
+    for run in &table.runs {
+        for offset in 0..run.count {
+            let record = run.record + offset;
+            let at = record as usize;
+            let (start, length) = (offsets[at] as usize, table.lengths[at] as usize);
+            let content = records.get(start..start + length)?;
+            if format::record_crc(run.channel, run.sequence(offset), content) != table.crcs[at] {
+                damaged.push(record);
+            }
+        }
+    }
+    let is_front_damaged = is_front_damaged
+        || format::table_crc(
+            header.generation,
+            frame.get(FRAME_HEADER_BYTES..)?.get(..table_bytes.len())?,
+        ) != header.table_crc;
+    Some(FoundFrame { header, table, previous_table, records, offsets, damaged, is_front_damaged })
+}

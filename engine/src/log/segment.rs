@@ -1,0 +1,172 @@
+//! Segment files: their names and sizes, and how one is made ready before it is needed.
+
+use std::rc::Rc;
+
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile, DiskResult};
+use crate::error::DiskError;
+use crate::format;
+use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
+use crate::types::{Generation, Index, Position, SegmentNumber, ShardId, Term};
+
+/// The first segment of a shard; sizes double with use, so that a fresh store of 8 shards takes 32 MiB.
+const SEGMENT_SIZE_BYTES_FIRST: u64 = if cfg!(test) { 64 * 1024 } else { 4 << 20 };
+/// The largest segment.
+const SEGMENT_SIZE_BYTES_MAX: u64 = if cfg!(test) { 256 * 1024 } else { 128 << 20 };
+/// Zeros are written in pieces of this size.
+const FILL_BYTES: u64 = 1 << 20;
+
+/// The directory of a shard.
+pub(crate) fn shard_directory(shard: ShardId) -> String {
+    format!("shard-{:02}", shard.0)
+}
+
+/// The path of a segment.
+pub(crate) fn segment_path(shard: ShardId, number: SegmentNumber) -> String {
+    format!("{}/segment-{:010}", shard_directory(shard), number.0)
+}
+
+/// The number in a segment's name.
+pub(crate) fn number_of(name: &str) -> Option<SegmentNumber> {
+    let digits = name.strip_prefix("segment-")?;
+    digits.parse().ok().map(SegmentNumber)
+}
+
+/// The size of the segment after one of `size_bytes`.
+pub(crate) fn size_after(size_bytes: Option<u64>) -> u64 {
+    size_bytes.map_or(SEGMENT_SIZE_BYTES_FIRST, |size| (size * 2).min(SEGMENT_SIZE_BYTES_MAX))
+}
+
+/// A segment file with written blocks and no frames, waiting for its turn.
+pub(crate) struct PreparedSegment<F> {
+    pub number: SegmentNumber,
+    pub generation: Generation,
+    pub file: Rc<F>,
+    pub size_bytes: u64,
+}
+
+/// A segment of the log, from the moment it takes frames.
+pub(crate) struct Segment<F> {
+    pub file: Rc<F>,
+    pub generation: Generation,
+    pub state: SegmentState,
+    /// Where its frames end, once it takes no more.
+    pub end: Position,
+    /// The last frame's index, once it takes no more.
+    pub last_index: Index,
+    /// Messages that no limit has removed.
+    pub live_messages: u64,
+    /// Records of it could not be read: it is kept until its channels' limits have passed it, and never rewritten.
+    pub is_damaged: bool,
+}
+
+/// The life of a segment that has frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentState {
+    /// Takes frames.
+    Active,
+    /// Takes no more; its index is in memory.
+    Rolled,
+    /// Its footer is being written.
+    Sealing,
+    /// Its footer is on disk.
+    Sealed,
+}
+
+/// What a new segment file is to be.
+pub(crate) struct SegmentPlan {
+    pub shard: ShardId,
+    pub number: SegmentNumber,
+    pub generation: Generation,
+    pub size_bytes: u64,
+    pub term: Term,
+    pub store: StoreBlock,
+}
+
+/// Makes a segment file ready: header, name and blocks are durable when this returns. `recycled` is a dead segment's
+/// number and file, whose blocks are used again.
+pub(crate) async fn prepare<D: Disk>(
+    disk: &D,
+    plan: &SegmentPlan,
+    recycled: Option<(SegmentNumber, Rc<D::File>)>,
+) -> DiskResult<PreparedSegment<D::File>> {
+    let path = segment_path(plan.shard, plan.number);
+    let header = SegmentHeader {
+        is_live: false,
+        shard: plan.shard,
+        number: plan.number,
+        generation: plan.generation,
+        base_index: Index(0),
+        base_term: plan.term,
+        size_bytes: plan.size_bytes,
+        previous: ChainPoint::default(),
+        key_id: 0,
+        store: plan.store.clone(),
+    };
+    let (file, written) = match recycled {
+        Some((old, file)) => {
+            // The new generation is durable before the new name: no moment shows old frames under the new number.
+            write_block(&*file, 0, &header.encode()).await?;
+            disk.rename(&segment_path(plan.shard, old), &path).await?;
+            let written = file.length_bytes().await?;
+            (file, written)
+        }
+        None => {
+            let file = Rc::new(disk.create(&path).await?);
+            if let Err(error) = fill(&*file, 0, plan.size_bytes).await {
+                // A failed preallocation leaves no stray blocks.
+                drop(file);
+                disk.remove(&path).await?;
+                return Err(error);
+            }
+            write_block(&*file, 0, &header.encode()).await?;
+            (file, plan.size_bytes)
+        }
+    };
+    disk.sync_directory(&shard_directory(plan.shard)).await?;
+    fill(&*file, written, plan.size_bytes).await?;
+    Ok(PreparedSegment {
+        number: plan.number,
+        generation: plan.generation,
+        file,
+        size_bytes: plan.size_bytes,
+    })
+}
+
+/// Zeros from `from` to `to`: overwriting written blocks later is several times faster than writing fresh ones.
+async fn fill<F: DiskFile>(file: &F, from: u64, to: u64) -> DiskResult<()> {
+    let from = format::align_block(usize::try_from(from).expect("segments are small")) as u64;
+    if from >= to {
+        return Ok(());
+    }
+    file.allocate(to).await?;
+    let mut position = from;
+    let zeros =
+        Rc::new(file.buffer(usize::try_from(FILL_BYTES.min(to - from)).expect("a mebibyte")));
+    while position < to {
+        let length = (to - position).min(zeros.as_ref().as_ref().len() as u64);
+        if length == zeros.as_ref().as_ref().len() as u64 {
+            file.write_at(position, zeros.clone()).await?;
+        } else {
+            let rest = file.buffer(usize::try_from(length).expect("less than a mebibyte"));
+            file.write_at(position, Rc::new(rest)).await?;
+        }
+        position += length;
+    }
+    Ok(())
+}
+
+/// Writes whole blocks of bytes.
+pub(crate) async fn write_block<F: DiskFile>(
+    file: &F,
+    position: u64,
+    bytes: &[u8],
+) -> DiskResult<()> {
+    let mut buffer = file.buffer(format::align_block(bytes.len()).max(BLOCK_SIZE_BYTES));
+    buffer.as_mut()[..bytes.len()].copy_from_slice(bytes);
+    file.write_at(position, Rc::new(buffer)).await
+}
+
+/// Whether an error means that space may come back.
+pub(crate) fn is_full(error: &DiskError) -> bool {
+    matches!(error, DiskError::Full { .. })
+}

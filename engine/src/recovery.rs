@@ -1,0 +1,257 @@
+//! Opening a shard: from files to a state, and to a new term.
+//!
+//! First every file and the directory are locked and synced: a killed server's writes may sit in the device's cache,
+//! and nothing is decided on what is not durable. Then:
+//!
+//! | what is found | what is done |
+//! |---|---|
+//! | no directory, or one without any live segment | an empty shard |
+//! | a frame of an older term behind the superblock's log end, or at or behind a later segment's base index | it does not exist |
+//! | the next index, whole | applied |
+//! | the next index, missing or damaged, and some frame or the hint says that it was committed | damage: what can be read of it is applied, the rest is reported as lost, and reading goes on behind it |
+//! | the next index, missing or damaged, and nothing says that it was committed | the tail ends here, never acked; cut and logged |
+//!
+//! The cut is a new segment: the new term's log end is written to both superblock slots, and the first write opens a
+//! new segment. No file is shortened.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
+use crate::error::{DiskError, OpenError};
+use crate::format::blocks::{ChainPoint, Sealed, SegmentHeader, Superblock};
+use crate::log::segment::{self, Segment, SegmentState, segment_path, shard_directory};
+use crate::superblock::SuperblockFile;
+use crate::types::{Index, Position, SegmentNumber, ShardId, Term};
+
+pub(crate) mod decide;
+pub(crate) mod replay;
+
+use decide::{Seen, Verdict, decide};
+use replay::{ReplayFrame, scan_segment};
+
+/// A shard's files, brought into order.
+pub(crate) struct Recovered<F: DiskFile> {
+    /// `None`: the shard has no files yet.
+    pub superblock: Option<SuperblockFile<F>>,
+    /// The term to write in.
+    pub term: Term,
+    /// Where the log ends.
+    pub end: ChainPoint,
+    /// The segments with frames that count.
+    pub segments: BTreeMap<SegmentNumber, Segment<F>>,
+    /// Files without a frame that counts, to be used again.
+    pub spare: Vec<(SegmentNumber, Rc<F>)>,
+    /// Greater than all segment numbers ever used.
+    pub next_segment: SegmentNumber,
+    /// The state to start from.
+    pub checkpoint: Checkpoint,
+    /// Numbers of the checkpoints there are, the newest last.
+    pub checkpoints: Vec<u64>,
+    /// What to apply to it, in order.
+    pub frames: Vec<ReplayFrame>,
+    /// What recovery found out.
+    pub verdict: Verdict,
+}
+
+struct SegmentFile<F> {
+    header: SegmentHeader,
+    file: Rc<F>,
+    /// The first index that is not its own any more.
+    below: Index,
+}
+
+/// Reads and decides; writes the new term.
+pub(crate) async fn recover<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+) -> Result<Recovered<D::File>, OpenError> {
+    let directory = shard_directory(shard);
+    let entries = match disk.list(&directory).await {
+        Ok(entries) => entries,
+        Err(DiskError::Absent { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let superblock =
+        if entries.is_empty() { None } else { SuperblockFile::open(disk, shard).await? };
+    let names: Vec<_> =
+        entries.iter().filter_map(|entry| segment::number_of(&entry.name)).collect();
+    let (mut live, spare) = open_segments(disk, shard, &names).await?;
+    if !entries.is_empty() {
+        disk.sync_directory(&directory).await?;
+    }
+    let slot = superblock.as_ref().map(SuperblockFile::newest).cloned().unwrap_or_default();
+    let (checkpoint, checkpoints) = newest_checkpoint(disk, shard, &entries).await?;
+    set_bounds(&mut live, &slot);
+
+    let start = checkpoint.head.end;
+    let mut frames = Vec::new();
+    for (number, segment) in live.range(start.segment.max(SegmentNumber(1))..) {
+        let from =
+            if *number == start.segment { start.end } else { Position(BLOCK_SIZE_BYTES as u64) };
+        scan_segment(&*segment.file, &segment.header, from, &mut frames).await?;
+    }
+    frames.retain(|frame| frame.header.index > start.index);
+    frames.retain(|frame| {
+        live.get(&frame.place.0).is_some_and(|segment| frame.header.index < segment.below)
+    });
+    let verdict = judge(&mut frames, start.index, slot.hint.index);
+    frames.retain(|frame| frame.header.index <= verdict.keep_through);
+
+    let end = frames.last().map_or(start, ReplayFrame::chain_point);
+    let end = ChainPoint { index: verdict.keep_through, ..end };
+    let next_segment = live.keys().chain(&names).max().map_or(1, |last| last.0 + 1);
+    let term = next_term(&slot, live.values().map(|segment| &segment.header), &frames);
+    let (segments, spare) = sort_segments(live, spare, &checkpoint, &frames);
+    let mut recovered = Recovered {
+        superblock,
+        term,
+        end,
+        segments,
+        spare,
+        next_segment: SegmentNumber(next_segment),
+        checkpoint,
+        checkpoints,
+        frames,
+        verdict,
+    };
+    if let Some(superblock) = &mut recovered.superblock {
+        superblock.begin_term(term, end).await?;
+    }
+    Ok(recovered)
+}
+
+type Opened<F> = (BTreeMap<SegmentNumber, SegmentFile<F>>, Vec<(SegmentNumber, Rc<F>)>);
+
+/// Opens, locks and syncs all segment files.
+async fn open_segments<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+    names: &[SegmentNumber],
+) -> Result<Opened<D::File>, OpenError> {
+    let (mut live, mut spare) = (BTreeMap::new(), Vec::new());
+    for name in names {
+        let path = segment_path(shard, *name);
+        let file = Rc::new(disk.open(&path).await?);
+        file.sync().await?;
+        let block = file.read_at(0, BLOCK_SIZE_BYTES).await?;
+        match SegmentHeader::decode(&block) {
+            // If name and header differ the header wins.
+            Sealed::Valid(header) if header.is_live && header.shard == shard => {
+                live.insert(header.number, SegmentFile { header, file, below: Index(u64::MAX) });
+            }
+            Sealed::Valid(_) | Sealed::Absent => spare.push((*name, file)),
+            Sealed::LaterVersion(version) => {
+                return Err(OpenError::Format { file: path, reason: format!("version {version}") });
+            }
+            // Only its header is lost: the file is left as it is, its frames are found missing and reported.
+            Sealed::Corrupt => {}
+        }
+    }
+    Ok((live, spare))
+}
+
+/// The newest checkpoint that is whole, and the numbers of all.
+async fn newest_checkpoint<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+    entries: &[crate::disk::DirectoryEntry],
+) -> Result<(Checkpoint, Vec<u64>), OpenError> {
+    let mut numbers: Vec<_> =
+        entries.iter().filter_map(|entry| checkpoint::number_of(&entry.name)).collect();
+    numbers.sort_unstable();
+    for number in numbers.iter().rev() {
+        let file = disk.open(&checkpoint::checkpoint_path(shard, *number)).await?;
+        file.sync().await?;
+        let length =
+            usize::try_from(file.length_bytes().await?).expect("a checkpoint fits in memory");
+        let bytes = file.read_at(0, length).await?;
+        if let Some(checkpoint) = Checkpoint::decode(&bytes) {
+            return Ok((checkpoint, numbers));
+        }
+    }
+    Ok((Checkpoint::default(), numbers))
+}
+
+/// Tells each segment which frames are not its own any more: a later segment's base index takes over, and the log end
+/// of the superblock's term.
+fn set_bounds<F>(live: &mut BTreeMap<SegmentNumber, SegmentFile<F>>, slot: &Superblock) {
+    let mut below = Index(u64::MAX);
+    for segment in live.values_mut().rev() {
+        segment.below = below;
+        if segment.header.base_term < slot.term {
+            segment.below = below.min(slot.log_end.index.next());
+        }
+        below = below.min(segment.header.base_index);
+    }
+}
+
+fn judge(frames: &mut Vec<ReplayFrame>, start: Index, hint: Index) -> Verdict {
+    frames.sort_by_key(|frame| (frame.header.index, frame.header.term));
+    // The same index twice: the later term's.
+    frames.reverse();
+    frames.dedup_by_key(|frame| frame.header.index);
+    frames.reverse();
+    let seen: Vec<_> = frames
+        .iter()
+        .map(|frame| Seen {
+            index: frame.header.index,
+            committed: frame.header.committed,
+            is_intact: frame.damaged.is_empty() && !frame.is_front_damaged,
+        })
+        .collect();
+    decide(start, &seen, hint)
+}
+
+fn next_term<'a>(
+    slot: &Superblock,
+    headers: impl Iterator<Item = &'a SegmentHeader>,
+    frames: &[ReplayFrame],
+) -> Term {
+    let in_headers = headers.map(|header| header.base_term).max().unwrap_or_default();
+    let in_frames = frames.iter().map(|frame| frame.header.term).max().unwrap_or_default();
+    Term(slot.term.max(in_headers).max(in_frames).0 + 1)
+}
+
+type Sorted<F> = (BTreeMap<SegmentNumber, Segment<F>>, Vec<(SegmentNumber, Rc<F>)>);
+
+/// Segments with frames that count, and those without.
+fn sort_segments<F>(
+    live: BTreeMap<SegmentNumber, SegmentFile<F>>,
+    mut spare: Vec<(SegmentNumber, Rc<F>)>,
+    checkpoint: &Checkpoint,
+    frames: &[ReplayFrame],
+) -> Sorted<F> {
+    let mut segments = BTreeMap::new();
+    for (number, opened) in live {
+        let mut segment = Segment {
+            file: opened.file,
+            generation: opened.header.generation,
+            state: SegmentState::Rolled,
+            end: Position(0),
+            last_index: Index(0),
+            live_messages: 0,
+            is_damaged: false,
+        };
+        let note = checkpoint.head.segments.iter().find(|note| note.number == number);
+        if let Some(note) = note.filter(|note| note.generation == segment.generation) {
+            segment.end = note.end;
+            segment.last_index = note.last_index;
+            segment.is_damaged = note.is_damaged;
+            segment.state =
+                if note.is_sealed { SegmentState::Sealed } else { SegmentState::Rolled };
+        }
+        for frame in frames.iter().filter(|frame| frame.place.0 == number) {
+            segment.end = frame.chain_point().end;
+            segment.last_index = frame.header.index;
+            segment.is_damaged |= !frame.damaged.is_empty() || frame.is_front_damaged;
+        }
+        if segment.last_index == Index(0) {
+            spare.push((number, segment.file));
+        } else {
+            segments.insert(number, segment);
+        }
+    }
+    (segments, spare)
+}

@@ -1,0 +1,164 @@
+//! When a checkpoint is taken, what is in it, and when it counts.
+
+use super::Shard;
+use crate::checkpoint::{ChannelNote, CheckpointHead, CheckpointWriter, SegmentNote};
+use crate::disk::Disk;
+use crate::log::segment::SegmentState;
+use crate::record::StateRecord;
+use crate::types::{Index, Now};
+
+/// A checkpoint to be written.
+#[derive(Debug)]
+pub(crate) struct CheckpointWork {
+    pub number: u64,
+    pub as_of: Index,
+    pub bytes: Vec<u8>,
+}
+
+/// Where checkpoints stand.
+#[derive(Debug, Default)]
+pub(super) struct CheckpointState {
+    /// Numbers and indexes of those on disk, the newest last; two are kept.
+    published: Vec<(u64, Index)>,
+    next_number: u64,
+    /// Taken, to be written once the log it stands on is committed.
+    taken: Option<CheckpointWork>,
+    is_writing: bool,
+    /// Bytes logged since the last one was taken.
+    pub(super) log_bytes: u64,
+    /// Files to remove.
+    outdated: Vec<u64>,
+}
+
+impl CheckpointState {
+    /// From the files found at open; only the newest one's index is known.
+    pub(super) fn recovered(numbers: &[u64], newest: Option<(u64, Index)>) -> Self {
+        let next_number = numbers.last().map_or(1, |last| last + 1);
+        let outdated =
+            numbers.iter().copied().filter(|number| newest.is_none_or(|(kept, _)| *number != kept));
+        Self {
+            published: newest.into_iter().collect(),
+            next_number,
+            outdated: outdated.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The index behind which state records are dead: two checkpoints cover them.
+    pub(super) fn older_as_of(&self) -> Index {
+        match self.published.as_slice() {
+            [.., older, _] => older.1,
+            _ => Index(0),
+        }
+    }
+
+    /// The newest one's number; 0: none.
+    pub(super) fn newest(&self) -> u64 {
+        self.published.last().map_or(0, |(number, _)| *number)
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// Takes a checkpoint if enough was logged since the last. Only right behind a sealed batch with nothing open: then
+    /// the state is that of the log's end.
+    pub(super) fn take_checkpoint_if_due(&mut self, now: Now) {
+        let enough = self.config.checkpoint_bytes;
+        let is_due = self.checkpoints.log_bytes >= enough
+            || (self.checkpoints.log_bytes >= enough / 16 && self.has_nearly_dead());
+        if is_due {
+            self.take_checkpoint(now);
+        }
+    }
+
+    /// Takes a checkpoint now, if the state allows it.
+    pub(crate) fn take_checkpoint(&mut self, now: Now) -> bool {
+        if self.checkpoints.taken.is_some()
+            || self.checkpoints.is_writing
+            || self.superblock.is_none()
+        {
+            return false;
+        }
+        let Some(end) = self.log.sealed_end() else { return false };
+        let head = CheckpointHead {
+            end,
+            last_channel_id: self.channels.last_id(),
+            last_subscription_id: self.subscriptions.next_id().0 - 1,
+            last_incarnation: self.last_incarnation,
+            clock: self.clock_time(now),
+            segments: self.segment_notes(end.index),
+        };
+        let mut writer = CheckpointWriter::new(&head);
+        for client in self.clients.values() {
+            writer.state(&StateRecord::ClientOpened(client.clone()));
+        }
+        self.subscriptions.snapshot(|record| writer.state(&record));
+        for id in self.channels.ids() {
+            let channel = self.channels.get(id).expect("listed just now");
+            writer.channel(&ChannelNote {
+                id,
+                name: channel.name.to_string(),
+                first: channel.first,
+                last: channel.last,
+                last_time: channel.last_time,
+                index: channel.index.clone(),
+            });
+        }
+        let number = self.checkpoints.next_number.max(1);
+        self.checkpoints.next_number = number + 1;
+        self.checkpoints.log_bytes = 0;
+        self.checkpoints.taken =
+            Some(CheckpointWork { number, as_of: end.index, bytes: writer.finish() });
+        true
+    }
+
+    fn segment_notes(&self, last: Index) -> Vec<SegmentNote> {
+        let end = self.log.sealed_end().map(|end| end.end).unwrap_or_default();
+        let note = |(number, segment): (&_, &crate::log::segment::Segment<D::File>)| {
+            let is_active = segment.state == SegmentState::Active;
+            SegmentNote {
+                number: *number,
+                generation: segment.generation,
+                end: if is_active { end } else { segment.end },
+                last_index: if is_active { last } else { segment.last_index },
+                is_sealed: segment.state == SegmentState::Sealed,
+                is_damaged: segment.is_damaged,
+            }
+        };
+        self.segments.iter().map(note).collect()
+    }
+
+    /// The checkpoint to write now: its log is committed.
+    pub(crate) fn take_checkpoint_work(&mut self) -> Option<CheckpointWork> {
+        let committed = self.log.committed();
+        let work = self.checkpoints.taken.take_if(|work| work.as_of <= committed)?;
+        self.checkpoints.is_writing = true;
+        Some(work)
+    }
+
+    /// Whether a checkpoint is taken or being written.
+    pub(crate) fn is_checkpoint_pending(&self) -> bool {
+        self.checkpoints.taken.is_some() || self.checkpoints.is_writing
+    }
+
+    /// A checkpoint is on disk, or could not be written.
+    pub(crate) fn checkpoint_written(&mut self, number: u64, as_of: Index, is_written: bool) {
+        self.checkpoints.is_writing = false;
+        if !is_written {
+            self.checkpoints.outdated.push(number);
+            return;
+        }
+        self.checkpoints.published.push((number, as_of));
+        while self.checkpoints.published.len() > 2 {
+            let (oldest, _) = self.checkpoints.published.remove(0);
+            self.checkpoints.outdated.push(oldest);
+        }
+    }
+
+    /// A checkpoint file to remove. Nothing is removed while fewer than two stand.
+    pub(crate) fn take_outdated_checkpoint(&mut self) -> Option<u64> {
+        if self.checkpoints.published.len() < 2 {
+            return None;
+        }
+        self.checkpoints.outdated.pop()
+    }
+}

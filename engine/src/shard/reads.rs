@@ -1,0 +1,376 @@
+//! Reading messages: from memory where they are, else by asking for a read and coming back.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::Shard;
+use crate::channel::{Channel, Channels};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk};
+use crate::error::{Damage, DiskError};
+use crate::format::footer::Footer;
+use crate::index::{Place, Run};
+use crate::log::cache::{CachedFrame, FrameCache, FramePlace};
+use crate::log::scan::{FoundFrame, FrameAt, frame_at};
+use crate::log::segment::Segment;
+use crate::subscriptions::{Bounds, Fetch, Messages};
+use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
+use std::collections::BTreeMap;
+
+/// History is read in pieces of this size: a few hundred microseconds each.
+pub(crate) const READ_BYTES: usize = 512 * 1024;
+/// Reads of one shard on their way at once.
+const READS_IN_FLIGHT_MAX: usize = 8;
+
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ReadKey {
+    /// The frame at this place, and those behind it.
+    Frame(FramePlace),
+    /// A sealed segment's footer.
+    Footer(SegmentNumber),
+}
+
+/// A read to be carried out.
+pub(crate) struct ReadWork<F> {
+    pub key: ReadKey,
+    pub file: Rc<F>,
+    pub position: Position,
+    pub segment: SegmentNumber,
+    pub generation: Generation,
+}
+
+/// Reads that are wanted or on their way, each once, with the channels that wait.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    wanted: VecDeque<ReadKey>,
+    waiting: FastMap<ReadKey, Vec<ChannelId>>,
+    in_flight: usize,
+}
+
+impl Reads {
+    pub(super) fn want(&mut self, key: ReadKey, channel: ChannelId) {
+        let waiting = self.waiting.entry(key).or_insert_with(|| {
+            self.wanted.push_back(key);
+            Vec::new()
+        });
+        if !waiting.contains(&channel) {
+            waiting.push(channel);
+        }
+    }
+}
+
+/// Footers that were read, the oldest forgotten first.
+#[derive(Debug)]
+pub(super) struct FooterCache {
+    footers: FastMap<SegmentNumber, Rc<Footer>>,
+    order: VecDeque<SegmentNumber>,
+    size_bytes: usize,
+    size_bytes_max: usize,
+}
+
+impl FooterCache {
+    pub(super) fn new(size_bytes_max: usize) -> Self {
+        Self { footers: FastMap::default(), order: VecDeque::new(), size_bytes: 0, size_bytes_max }
+    }
+
+    pub(super) fn get(&self, segment: SegmentNumber) -> Option<&Rc<Footer>> {
+        self.footers.get(&segment)
+    }
+
+    fn insert(&mut self, segment: SegmentNumber, footer: Rc<Footer>) {
+        self.size_bytes += footer.size_bytes();
+        if let Some(old) = self.footers.insert(segment, footer) {
+            self.size_bytes -= old.size_bytes();
+        } else {
+            self.order.push_back(segment);
+        }
+        while self.size_bytes > self.size_bytes_max && self.order.len() > 1 {
+            let oldest = self.order.pop_front().expect("there are two");
+            self.forget(oldest);
+        }
+    }
+
+    pub(super) fn forget(&mut self, segment: SegmentNumber) {
+        self.order.retain(|known| *known != segment);
+        if let Some(old) = self.footers.remove(&segment) {
+            self.size_bytes -= old.size_bytes();
+        }
+    }
+}
+
+/// What the subscriptions see of the shard.
+pub(super) struct MessageView<'a, F> {
+    pub channels: &'a mut Channels,
+    pub tail: &'a FrameCache,
+    pub history: &'a FrameCache,
+    pub footers: &'a FooterCache,
+    pub reads: &'a mut Reads,
+    pub segments: &'a BTreeMap<SegmentNumber, Segment<F>>,
+}
+
+/// Where a message turned out to be.
+enum Found {
+    /// In the channel's `recent` frame.
+    Recent,
+    Gone(Sequence),
+    Later,
+}
+
+impl<F> Messages for MessageView<'_, F> {
+    fn bounds(&self, channel: ChannelId) -> Option<Bounds> {
+        let channel = self.channels.get(channel)?;
+        Some(Bounds { first: channel.first, last: channel.committed })
+    }
+
+    fn fetch(&mut self, id: ChannelId, sequence: Sequence) -> Fetch<'_> {
+        let Some(channel) = self.channels.get_mut(id) else {
+            return Fetch::Gone { next: sequence.next() };
+        };
+        if sequence < channel.first {
+            return Fetch::Gone { next: channel.first };
+        }
+        let is_recent = channel.recent.as_ref().is_some_and(|(run, _)| is_in(run, sequence));
+        if !is_recent {
+            let mut finder = Finder {
+                tail: self.tail,
+                history: self.history,
+                footers: self.footers,
+                reads: self.reads,
+            };
+            match finder.find(channel, sequence, |segment| self.segments.contains_key(&segment)) {
+                Found::Recent => {}
+                Found::Gone(next) => return Fetch::Gone { next },
+                Found::Later => return Fetch::Later,
+            }
+        }
+        let (run, frame) = channel.recent.as_ref().expect("found just now");
+        let offset = u32::try_from(sequence.0 - run.first.0).expect("within the run");
+        match frame.message(run.record + offset) {
+            Some((timestamp, payload)) => {
+                Fetch::Message { channel: &channel.name, timestamp, payload }
+            }
+            None => Fetch::Gone { next: sequence.next() },
+        }
+    }
+}
+
+fn is_in(run: &Run, sequence: Sequence) -> bool {
+    run.first <= sequence && sequence <= run.last()
+}
+
+struct Finder<'a> {
+    tail: &'a FrameCache,
+    history: &'a FrameCache,
+    footers: &'a FooterCache,
+    reads: &'a mut Reads,
+}
+
+impl Finder<'_> {
+    /// Brings the frame of `sequence` into the channel's `recent`, if it is in memory.
+    fn find(
+        &mut self,
+        channel: &mut Channel,
+        sequence: Sequence,
+        is_segment: impl Fn(SegmentNumber) -> bool,
+    ) -> Found {
+        let run = match channel.index.find(sequence) {
+            Place::Run(run) => run,
+            Place::Gone(next) => {
+                return Found::Gone(next.unwrap_or(channel.committed.next()).max(sequence.next()));
+            }
+            Place::Sealed(segment) => {
+                if !is_segment(segment) {
+                    return Found::Gone(sequence.next());
+                }
+                match self.find_sealed(channel, segment, sequence) {
+                    Ok(run) => run,
+                    Err(found) => return found,
+                }
+            }
+        };
+        let place = (run.segment, run.block);
+        match self.tail.get(place).or_else(|| self.history.get(place)) {
+            Some(frame) => {
+                channel.recent = Some((run, frame.clone()));
+                Found::Recent
+            }
+            None => {
+                self.reads.want(ReadKey::Frame(place), channel.id);
+                Found::Later
+            }
+        }
+    }
+
+    fn find_sealed(
+        &mut self,
+        channel: &mut Channel,
+        segment: SegmentNumber,
+        sequence: Sequence,
+    ) -> Result<Run, Found> {
+        if channel.recent_sealed.as_ref().is_none_or(|(known, _)| *known != segment) {
+            let Some(footer) = self.footers.get(segment) else {
+                self.reads.want(ReadKey::Footer(segment), channel.id);
+                return Err(Found::Later);
+            };
+            channel.recent_sealed = Some((segment, footer.runs(channel.id)));
+        }
+        let (_, runs) = channel.recent_sealed.as_ref().expect("set above");
+        let after = runs.partition_point(|run| run.last() < sequence);
+        match runs.get(after) {
+            Some(run) if is_in(run, sequence) => Ok(*run),
+            Some(run) => Err(Found::Gone(run.first)),
+            None => Err(Found::Gone(sequence.next())),
+        }
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// The next read to carry out.
+    pub(crate) fn take_read(&mut self) -> Option<ReadWork<D::File>> {
+        while self.reads.in_flight < READS_IN_FLIGHT_MAX {
+            let key = self.reads.wanted.pop_front()?;
+            let (number, block) = match key {
+                ReadKey::Frame(place) => place,
+                ReadKey::Footer(number) => (number, 0),
+            };
+            let Some(segment) = self.segments.get(&number) else {
+                // The segment went away meanwhile, and its messages with it.
+                self.reads.in_flight += 1;
+                self.read_done(key, &Err(DiskError::Off), Now::default());
+                continue;
+            };
+            let position = match key {
+                ReadKey::Frame(_) => Position(u64::from(block) * BLOCK_SIZE_BYTES as u64),
+                ReadKey::Footer(_) => segment.end,
+            };
+            self.reads.in_flight += 1;
+            return Some(ReadWork {
+                key,
+                file: segment.file.clone(),
+                position,
+                segment: number,
+                generation: segment.generation,
+            });
+        }
+        None
+    }
+
+    /// A read ended.
+    pub(crate) fn read_done(
+        &mut self,
+        key: ReadKey,
+        result: &Result<ReadResult, DiskError>,
+        now: Now,
+    ) {
+        self.reads.in_flight -= 1;
+        match (key, result) {
+            (ReadKey::Frame(place), Ok(ReadResult::Window(bytes))) => {
+                self.keep_frames(place, bytes)
+            }
+            (ReadKey::Footer(segment), Ok(ReadResult::Footer(footer))) => {
+                self.footers.insert(segment, footer.clone());
+            }
+            (ReadKey::Frame(place), _) => self.keep_nothing(place),
+            (ReadKey::Footer(_), _) => {}
+        }
+        for channel in self.reads.waiting.remove(&key).unwrap_or_default() {
+            self.subscriptions.channel_ready(channel);
+        }
+        self.retry_lookups(now);
+    }
+
+    fn keep_frames(&mut self, place: FramePlace, bytes: &[u8]) {
+        let Some(segment) = self.segments.get(&place.0) else { return };
+        let generation = segment.generation;
+        let mut at = 0;
+        let mut is_first = true;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let block = place.1 + u32::try_from(at / BLOCK_SIZE_BYTES).expect("a window is small");
+            match frame_at(rest, place.0, generation) {
+                FrameAt::Whole(found) => {
+                    self.report_damaged_records(place.0, &found);
+                    self.history.insert((place.0, block), Rc::new(cached(&found)));
+                    at += found.header.length_bytes();
+                }
+                FrameAt::Partial | FrameAt::None if is_first => {
+                    self.keep_nothing(place);
+                    return;
+                }
+                FrameAt::Partial | FrameAt::None => return,
+            }
+            is_first = false;
+        }
+    }
+
+    /// The frame cannot be read: its messages are skipped and reported.
+    fn keep_nothing(&mut self, place: FramePlace) {
+        let empty =
+            CachedFrame { records: bytes::Bytes::new(), offsets: Vec::new(), lengths: Vec::new() };
+        self.history.insert(place, Rc::new(empty));
+        if let Some(segment) = self.segments.get_mut(&place.0) {
+            segment.is_damaged = true;
+            self.damage.push(Damage {
+                shard: self.id,
+                segment: place.0,
+                channel: ChannelId(0),
+                name: String::new(),
+                first: Sequence(0),
+                last: Sequence(0),
+                what: "a frame of the log cannot be read; its messages are skipped",
+            });
+        }
+    }
+
+    fn report_damaged_records(&mut self, segment: SegmentNumber, found: &FoundFrame<'_>) {
+        for run in &found.table.runs {
+            for record in found
+                .damaged
+                .iter()
+                .filter(|record| (run.record..run.record + run.count).contains(record))
+            {
+                let sequence = run.sequence(record - run.record);
+                let name = self.channels.get(run.channel).map(|channel| channel.name.to_string());
+                self.damage.push(Damage {
+                    shard: self.id,
+                    segment,
+                    channel: run.channel,
+                    name: name.unwrap_or_default(),
+                    first: sequence,
+                    last: sequence,
+                    what: "the record's checksum is wrong",
+                });
+            }
+        }
+        if !found.is_intact()
+            && let Some(segment) = self.segments.get_mut(&segment)
+        {
+            segment.is_damaged = true;
+        }
+    }
+}
+
+/// What a read brings.
+pub(crate) enum ReadResult {
+    /// Bytes from the frame's start on.
+    Window(Vec<u8>),
+    /// A footer, read or made anew from the segment's frames.
+    Footer(Rc<Footer>),
+}
+
+fn cached(found: &FoundFrame<'_>) -> CachedFrame {
+    let end = found
+        .offsets
+        .last()
+        .zip(found.table.lengths.last())
+        .map_or(0, |(start, length)| start + length);
+    let records = found.records.get(..end as usize).unwrap_or_default();
+    let mut lengths = found.table.lengths.clone();
+    for record in &found.damaged {
+        lengths[*record as usize] = 0;
+    }
+    CachedFrame {
+        records: bytes::Bytes::copy_from_slice(records),
+        offsets: found.offsets.clone(),
+        lengths,
+    }
+}

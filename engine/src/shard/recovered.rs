@@ -1,0 +1,279 @@
+//! From what recovery found to a running shard: checkpoint, then frames, in order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::checkpoints::CheckpointState;
+use super::reads::{FooterCache, Reads};
+use super::{HintState, Shard, ShardConfig};
+use crate::channel::{Channel, Channels};
+use crate::checkpoint::Checkpoint;
+use crate::clock::RetentionClock;
+use crate::disk::Disk;
+use crate::error::Damage;
+use crate::format::Table;
+use crate::index::Run;
+use crate::log::Log;
+use crate::log::cache::FrameCache;
+use crate::record::StateRecord;
+use crate::recovery::Recovered;
+use crate::recovery::replay::ReplayFrame;
+use crate::request::{Client, ClientKey};
+use crate::subscriptions::Recovering;
+use crate::types::{
+    ChannelId, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId, SubscriptionId, Timestamp,
+};
+
+/// The state while it is put together.
+struct Rebuilding {
+    shard: ShardId,
+    channels: Channels,
+    clients: BTreeMap<ClientKey, Client>,
+    last_incarnation: u64,
+    subscriptions: Recovering,
+    damage: Vec<Damage>,
+    newest_time: Timestamp,
+    config: ShardConfig,
+    now: Monotonic,
+}
+
+impl Rebuilding {
+    fn start(checkpoint: &Checkpoint, shard: ShardId, config: &ShardConfig, now: Now) -> Self {
+        let mut state = Self {
+            shard,
+            channels: Channels::default(),
+            clients: BTreeMap::new(),
+            last_incarnation: checkpoint.head.last_incarnation,
+            subscriptions: Recovering::default(),
+            damage: Vec::new(),
+            newest_time: checkpoint.head.clock,
+            config: config.clone(),
+            now: now.mono,
+        };
+        state.channels.use_ids(checkpoint.head.last_channel_id);
+        state.subscriptions.set_next_id(SubscriptionId(checkpoint.head.last_subscription_id + 1));
+        for note in &checkpoint.channels {
+            let mut channel = Channel::new(note.id, &note.name, config.limits, now.mono);
+            channel.first = note.first;
+            channel.last = note.last;
+            channel.last_time = note.last_time;
+            channel.index = note.index.clone();
+            state.channels.insert(channel);
+        }
+        for record in &checkpoint.states {
+            state.apply(record);
+        }
+        state
+    }
+
+    fn apply(&mut self, record: &StateRecord) {
+        self.subscriptions.apply(record);
+        match record {
+            StateRecord::ChannelCreated { id, name } => {
+                // A name stands twice in the log; the channel may have been deleted between.
+                if self.channels.get(*id).is_none() && id.0 > self.channels.last_id() {
+                    self.channels.insert(Channel::new(*id, name, self.config.limits, self.now));
+                }
+            }
+            StateRecord::ChannelDeleted { id } => {
+                self.channels.remove(*id);
+            }
+            StateRecord::Trimmed { id, first } => {
+                if let Some(channel) = self.channels.get_mut(*id) {
+                    channel.trim_before(*first, |_| {});
+                }
+            }
+            StateRecord::ClientOpened(client) => {
+                if client.key.home == self.shard {
+                    self.last_incarnation = self.last_incarnation.max(client.key.incarnation);
+                }
+                self.clients.insert(client.key, client.clone());
+            }
+            StateRecord::ClientClosed(key) => {
+                self.clients.remove(key);
+            }
+            StateRecord::Subscription(_)
+            | StateRecord::SubscriptionRemoved(_)
+            | StateRecord::Position(_) => {}
+        }
+    }
+
+    fn apply_frame(&mut self, frame: &ReplayFrame) {
+        for record in &frame.states {
+            self.apply(record);
+        }
+        for (id, run) in &frame.runs {
+            self.apply_run(*id, *run);
+        }
+        for (channel, sequence) in &frame.damaged {
+            self.report(
+                frame.place.0,
+                *channel,
+                (*sequence, *sequence),
+                "the record's checksum is wrong",
+            );
+        }
+    }
+
+    fn apply_run(&mut self, id: ChannelId, run: Run) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
+        if run.first <= channel.last
+            && channel.index.runs.back().is_some_and(|known| run.first <= known.last())
+        {
+            return;
+        }
+        let expected = channel.last.next();
+        channel.last = run.last();
+        channel.last_time = channel.last_time.max(run.last_time());
+        self.newest_time = self.newest_time.max(run.last_time());
+        if run.first >= channel.first {
+            channel.index.push(run);
+        }
+        if run.first > expected {
+            let range = (expected, run.first.previous());
+            self.report(run.segment, id, range, "acknowledged messages are missing from the log");
+        }
+    }
+
+    fn report(
+        &mut self,
+        segment: SegmentNumber,
+        id: ChannelId,
+        range: (Sequence, Sequence),
+        what: &'static str,
+    ) {
+        let name =
+            self.channels.get(id).map(|channel| channel.name.to_string()).unwrap_or_default();
+        let (first, last) = range;
+        self.damage.push(Damage {
+            shard: self.shard,
+            segment,
+            channel: id,
+            name,
+            first,
+            last,
+            what,
+        });
+    }
+
+    /// A lost frame's table, as the next frame or the hint repeats it: its sequences are never given again.
+    fn apply_lost_table(&mut self, table: &Table) {
+        for run in table.runs.iter().filter(|run| run.channel.0 != 0 && run.count > 0) {
+            let last = run.sequence(run.count - 1);
+            let Some(channel) = self.channels.get_mut(run.channel) else { continue };
+            if last > channel.last {
+                channel.last = last;
+                self.report(
+                    SegmentNumber(0),
+                    run.channel,
+                    (run.first, last),
+                    "acknowledged messages are lost",
+                );
+            }
+        }
+    }
+}
+
+fn is_lost(lost: &[(Index, Index)], index: Index) -> bool {
+    lost.iter().any(|(first, last)| (*first..=*last).contains(&index))
+}
+
+impl<D: Disk> Shard<D> {
+    /// Makes the shard that recovery found.
+    pub(crate) fn new(
+        id: ShardId,
+        recovered: Recovered<D::File>,
+        config: ShardConfig,
+        mut rng: fastrand::Rng,
+        now: Now,
+    ) -> Self {
+        let mut state = Rebuilding::start(&recovered.checkpoint, id, &config, now);
+        let lost = &recovered.verdict.lost;
+        for frame in &recovered.frames {
+            let before = Index(frame.header.index.0 - 1);
+            if let Some(table) = frame.previous_table.as_ref().filter(|_| is_lost(lost, before)) {
+                state.apply_lost_table(table);
+            }
+            state.apply_frame(frame);
+        }
+        if let Some(superblock) = &recovered.superblock {
+            let slot = superblock.newest();
+            state.newest_time = state.newest_time.max(slot.clock);
+            let table = Table::record_count(&slot.hint_table)
+                .and_then(|count| Table::decode(&slot.hint_table, count).map(|found| found.0));
+            if let Some(table) = table.filter(|_| is_lost(lost, slot.hint.index)) {
+                state.apply_lost_table(&table);
+            }
+        }
+        let seed = rng.u64(..);
+        let mut shard =
+            Self::assemble(id, recovered, config, fastrand::Rng::with_seed(seed), state);
+        shard.settle();
+        shard
+    }
+
+    fn assemble(
+        id: ShardId,
+        recovered: Recovered<D::File>,
+        config: ShardConfig,
+        rng: fastrand::Rng,
+        state: Rebuilding,
+    ) -> Self {
+        let as_of = recovered.checkpoint.head.end.index;
+        let newest = recovered
+            .checkpoints
+            .last()
+            .filter(|_| as_of > Index(0))
+            .map(|number| (*number, as_of));
+        let hint = recovered.superblock.as_ref().map(|superblock| superblock.newest().hint.index);
+        let cache_bytes = config.cache_bytes;
+        Self {
+            id,
+            log: Log::new(id, config.store.clone(), recovered.term, recovered.end),
+            channels: state.channels,
+            clients: state
+                .clients
+                .into_values()
+                .map(|client| (client.id.clone(), client))
+                .collect(),
+            last_incarnation: state.last_incarnation,
+            subscriptions: state.subscriptions.finish(),
+            rng,
+            clock: RetentionClock::new(state.newest_time),
+            superblock: recovered.superblock,
+            segments: recovered.segments,
+            spare: recovered.spare,
+            next_segment: recovered.next_segment,
+            checkpoints: CheckpointState::recovered(&recovered.checkpoints, newest),
+            tail: FrameCache::new(cache_bytes),
+            history: FrameCache::new(cache_bytes / 2),
+            footers: FooterCache::new(cache_bytes / 4),
+            reads: Reads::default(),
+            waiting: VecDeque::new(),
+            answers: Vec::new(),
+            lookups: Vec::new(),
+            made: Vec::new(),
+            trimmed: BTreeSet::new(),
+            lazy_since: None,
+            swept: Monotonic(0),
+            hint: HintState { written: hint.unwrap_or_default(), ..HintState::default() },
+            is_full: false,
+            damage: state.damage,
+            config,
+        }
+    }
+
+    /// What follows from the rebuilt state: counts, limits, slots.
+    fn settle(&mut self) {
+        for id in self.channels.ids() {
+            let channel = self.channels.get_mut(id).expect("listed just now");
+            channel.committed = channel.last;
+            channel.recount();
+            channel.first = channel.index.first().unwrap_or(channel.last.next()).max(channel.first);
+            self.config.slots.take_existing();
+        }
+        self.count_live();
+        for id in self.channels.ids() {
+            self.trim_channel(id);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Clients and subscriptions: what is asked of a shard and answered once it is on disk.
+
+use super::Shard;
+use crate::channel::NameLookup;
+use crate::disk::{Disk, DiskFile};
+use crate::error::RequestError;
+use crate::index::TimePlace;
+use crate::log::Log;
+use crate::record::StateRecord;
+use crate::request::{
+    Answer, Client, ClientKey, StartAt, Subscribe, SubscriptionEnd, SubscriptionRef, Ticket,
+};
+use crate::subscriptions::{Admission, Journal};
+use crate::types::{ChannelId, Now, Sequence, Timestamp};
+
+/// Appends what the subscriptions change to the open batch.
+pub(super) struct Journaled<'a, F: DiskFile> {
+    pub log: &'a mut Log<F>,
+}
+
+impl<F: DiskFile> Journal for Journaled<'_, F> {
+    fn append(&mut self, record: StateRecord) {
+        self.log.push_state(&record, true);
+    }
+}
+
+/// Where a start position leads to.
+enum Start {
+    After(Sequence),
+    /// A read is under way; try again after it.
+    Later,
+}
+
+impl<D: Disk> Shard<D> {
+    /// Registers a client that is not registered. Answer: `ClientOpened`.
+    pub fn open_client(
+        &mut self,
+        id: &str,
+        connection_id: &[u8],
+        about: &[u8],
+        ticket: Ticket,
+        _now: Now,
+    ) {
+        assert!(!self.clients.contains_key(id), "the front closes the old registration first");
+        if let Some(failure) = self.failure() {
+            self.answers.push((ticket, Answer::Refused(failure)));
+            return;
+        }
+        self.last_incarnation += 1;
+        let client = Client {
+            key: ClientKey { home: self.id, incarnation: self.last_incarnation },
+            id: id.to_owned(),
+            connection_id: bytes::Bytes::copy_from_slice(connection_id),
+            about: bytes::Bytes::copy_from_slice(about),
+        };
+        self.append(&StateRecord::ClientOpened(client.clone()));
+        self.clients.insert(client.id.clone(), client.clone());
+        self.answer_when_committed(ticket, Answer::ClientOpened(client));
+    }
+
+    /// Forgets a client. Answer: `Done`, or `Refused(UnknownClient)`.
+    pub fn close_client(&mut self, client: ClientKey, ticket: Ticket, _now: Now) {
+        if let Some(failure) = self.failure() {
+            self.answers.push((ticket, Answer::Refused(failure)));
+            return;
+        }
+        let id =
+            self.clients.values().find(|known| known.key == client).map(|known| known.id.clone());
+        let Some(id) = id else {
+            self.answers.push((ticket, Answer::Refused(RequestError::UnknownClient)));
+            return;
+        };
+        self.clients.remove(&id);
+        self.append(&StateRecord::ClientClosed(client));
+        self.answer_when_committed(ticket, Answer::Done);
+    }
+
+    /// Makes or resumes a subscription. Answer: `Subscribed` or `Refused`.
+    pub fn subscribe(&mut self, request: Subscribe, ticket: Ticket, now: Now) {
+        if let Err(refused) = self.try_subscribe(request, ticket, now) {
+            self.answers.push((ticket, Answer::Refused(refused)));
+        }
+    }
+
+    fn try_subscribe(
+        &mut self,
+        request: Subscribe,
+        ticket: Ticket,
+        now: Now,
+    ) -> Result<(), RequestError> {
+        self.check_writable(0)?;
+        let channel = self.channel_for(&request.channel, now)?;
+        let start = if self.subscriptions.would_resume(&request, channel) {
+            Start::After(Sequence(0))
+        } else {
+            self.resolve(channel, request.start)
+        };
+        let Start::After(start) = start else {
+            self.lookups.push((request, ticket));
+            return Ok(());
+        };
+        let token = self.rng.u64(..);
+        let subscriptions_max = self.config.limits.subscriptions_max;
+        let admission = Admission { channel, start_after: start, subscriptions_max, token };
+        let mut journal = Journaled { log: &mut self.log };
+        let id = self.subscriptions.subscribe(&request, admission, &mut journal)?;
+        self.answer_when_committed(ticket, Answer::Subscribed { id, token });
+        Ok(())
+    }
+
+    /// A read ended: starts that waited for one are tried again.
+    pub(super) fn retry_lookups(&mut self, now: Now) {
+        for (request, ticket) in std::mem::take(&mut self.lookups) {
+            self.subscribe(request, ticket, now);
+        }
+    }
+
+    /// The sequence behind which a subscription starts (spec stan.md, 2.4).
+    fn resolve(&mut self, id: ChannelId, start: StartAt) -> Start {
+        let channel = self.channels.get(id).expect("just found or made");
+        let (first, last) = (channel.first, channel.last);
+        Start::After(match start {
+            StartAt::NewOnly => last,
+            StartAt::LastReceived => last.previous(),
+            StartAt::First => first.previous(),
+            StartAt::Sequence(sequence) if sequence > last => last,
+            StartAt::Sequence(sequence) => sequence.max(first).previous(),
+            StartAt::Time(time) => return self.resolve_time(id, time),
+        })
+    }
+
+    fn resolve_time(&mut self, id: ChannelId, time: Timestamp) -> Start {
+        let channel = self.channels.get(id).expect("just found or made");
+        let run = match channel.index.find_time(time) {
+            TimePlace::None if channel.last_time >= time => {
+                // In the open batch: it starts behind all that has a place.
+                let placed = channel.index.runs.back().map(crate::index::Run::last);
+                return Start::After(placed.unwrap_or(channel.first.previous()));
+            }
+            TimePlace::None => return Start::After(channel.last),
+            TimePlace::Run(run) if run.first_time >= time => {
+                return Start::After(run.first.previous());
+            }
+            TimePlace::Run(run) => Some(run),
+            TimePlace::Sealed(segment) => {
+                let Some(footer) = self.footers.get(segment) else {
+                    self.reads.want(super::ReadKey::Footer(segment), id);
+                    return Start::Later;
+                };
+                footer.runs(id).into_iter().find(|run| run.last_time() >= time)
+            }
+        };
+        let Some(run) = run else { return Start::After(channel.last) };
+        let place = (run.segment, run.block);
+        let Some(frame) = self.tail.get(place).or_else(|| self.history.get(place)) else {
+            self.reads.want(super::ReadKey::Frame(place), id);
+            return Start::Later;
+        };
+        let is_early = |offset: &u32| {
+            frame.message(run.record + offset).is_none_or(|message| message.0 < time)
+        };
+        let early = (0..run.count).take_while(is_early).count() as u64;
+        Start::After(Sequence(run.first.0 + early).previous())
+    }
+
+    /// Ends a subscription of `client`. Answer: `Done` or `Refused`.
+    pub fn end_subscription(
+        &mut self,
+        channel: &str,
+        subscription: &SubscriptionRef,
+        client: ClientKey,
+        how: SubscriptionEnd,
+        ticket: Ticket,
+        now: Now,
+    ) {
+        let result = match (self.failure(), self.channels.look_up(channel)) {
+            (Some(failure), _) => Err(failure),
+            (None, NameLookup::Found(id)) => {
+                let mut journal = Journaled { log: &mut self.log };
+                self.subscriptions.end(id, subscription, client, how, now.mono, &mut journal)
+            }
+            (None, _) => Err(RequestError::UnknownChannel),
+        };
+        match result {
+            Ok(()) => self.answer_when_committed(ticket, Answer::Done),
+            Err(refused) => self.answers.push((ticket, Answer::Refused(refused))),
+        }
+    }
+
+    /// Closes all subscriptions of a client. Answer: `Done` (also if there were none).
+    pub fn end_client_subscriptions(&mut self, client: ClientKey, ticket: Ticket, now: Now) {
+        if let Some(failure) = self.failure() {
+            self.answers.push((ticket, Answer::Refused(failure)));
+            return;
+        }
+        let mut journal = Journaled { log: &mut self.log };
+        self.subscriptions.end_client(client, now.mono, &mut journal);
+        self.answer_when_committed(ticket, Answer::Done);
+    }
+}

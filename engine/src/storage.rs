@@ -1,0 +1,221 @@
+//! One core's shards with their edges: starts the writes and reads that shards want, and brings their ends back.
+//!
+//! Everything that waits is a detached task of the core's executor, so that nothing can drop a write under way. A
+//! shard is borrowed only between two waits.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::recovery::recover;
+use crate::runtime::{Doorbell, Runtime};
+use crate::shard::{Shard, ShardConfig};
+use crate::types::{ChannelLimits, Monotonic, ShardId};
+
+mod commits;
+mod jobs;
+mod slots;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use slots::ChannelSlots;
+pub use store::{StoreInfo, open_store};
+
+/// Bytes of recent messages that a core keeps in memory.
+const CACHE_BYTES_A_CORE: usize = 64 << 20;
+/// What recovery reads at most, over all shards.
+const TAIL_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
+/// Room in a frame beyond the largest payload.
+pub(crate) const FRAME_ROOM_BYTES: u32 = 64 * 1024;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// The cluster the store belongs to.
+    pub cluster_id: String,
+    /// Number of shards wanted; `None` takes the store's, or the default for a new one.
+    pub shard_count: Option<u16>,
+    /// The largest payload a client may send.
+    pub payload_size_bytes_max: u32,
+    /// Channels at most; 0: no limit.
+    pub channels_max: u64,
+    /// Limits of each channel.
+    pub limits: ChannelLimits,
+    /// Seed of generations and tokens.
+    pub seed: u64,
+}
+
+/// What recovery found in the shards of a core, for the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Frames at the ends of logs that were never acknowledged, and are cut.
+    pub cut_frames: usize,
+    /// Damage, to be shown.
+    pub damage: Vec<crate::error::Damage>,
+    /// Channels there are.
+    pub channels: usize,
+}
+
+/// One core's shards.
+pub struct Storage<D: Disk, R: Runtime> {
+    core: Rc<CoreStorage<D, R>>,
+    report: OpenReport,
+}
+
+/// What the tasks of a core share.
+pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
+    disk: D,
+    runtime: R,
+    ids: Vec<ShardId>,
+    shards: Vec<RefCell<Shard<D>>>,
+    rng: RefCell<fastrand::Rng>,
+    /// Commits on their way, of all shards.
+    in_flight: Cell<usize>,
+    last_seal: Cell<Monotonic>,
+    /// The shard whose turn it is to seal.
+    turn: Cell<usize>,
+    bell: Doorbell,
+    progressed: RefCell<BTreeSet<ShardId>>,
+    /// Superblock, checkpoint and removal tasks on their way, per shard: one at a time each.
+    busy: RefCell<BTreeSet<(ShardId, jobs::Job)>>,
+}
+
+impl<D: Disk, R: Runtime> Storage<D, R> {
+    /// Recovers `shards` and makes them ready.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(
+        disk: D,
+        runtime: R,
+        info: &StoreInfo,
+        config: &StorageConfig,
+        slots: ChannelSlots,
+        shards: &[ShardId],
+    ) -> Result<Self, OpenError> {
+        let shard_config = ShardConfig {
+            store: info.block(),
+            limits: config.limits,
+            slots,
+            cache_bytes: (CACHE_BYTES_A_CORE / shards.len().max(1)).max(4 << 20),
+            checkpoint_bytes: TAIL_BYTES_MAX / u64::from(info.shard_count) / 2,
+        };
+        let first = shards.first().map_or(0, |shard| u64::from(shard.0));
+        let mut rng = fastrand::Rng::with_seed(config.seed ^ (first << 32));
+        let mut report = OpenReport::default();
+        let mut opened = Vec::with_capacity(shards.len());
+        for id in shards {
+            let recovered = recover(&disk, *id).await?;
+            report.cut_frames += recovered.verdict.cut_frames;
+            let rng = rng.fork();
+            let mut shard = Shard::new(*id, recovered, shard_config.clone(), rng, runtime.now());
+            report.damage.extend(shard.take_damage());
+            report.channels += shard.channel_count();
+            opened.push(RefCell::new(shard));
+        }
+        let core = CoreStorage {
+            disk,
+            runtime,
+            ids: shards.to_vec(),
+            shards: opened,
+            rng: RefCell::new(rng),
+            in_flight: Cell::new(0),
+            last_seal: Cell::default(),
+            turn: Cell::new(0),
+            bell: Doorbell::default(),
+            progressed: RefCell::default(),
+            busy: RefCell::default(),
+        };
+        let storage = Self { core: Rc::new(core), report };
+        storage.pump();
+        Ok(storage)
+    }
+
+    /// What recovery found.
+    pub fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// The shards of this core.
+    pub fn shards(&self) -> &[ShardId] {
+        &self.core.ids
+    }
+
+    /// Lends a shard of this core to `work`. Panics if the shard is another core's.
+    pub fn with<T>(&self, shard: ShardId, work: impl FnOnce(&mut Shard<D>) -> T) -> T {
+        let at = self.core.ids.binary_search(&shard).expect("the shard is this core's");
+        work(&mut self.core.shards[at].borrow_mut())
+    }
+
+    /// Starts what the shards want started: commits (paced), reads, segments, checkpoints. Call it after changing
+    /// shards. Returns at once; completions ring the doorbell.
+    pub fn pump(&self) {
+        self.core.pump();
+    }
+
+    /// Rung when a completion may have moved `committed()`, brought answers, or made a dispatch possible.
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.core.bell
+    }
+
+    /// The shards that moved since the last call: visit these after the doorbell.
+    pub fn take_progressed(&self) -> Vec<ShardId> {
+        std::mem::take(&mut *self.core.progressed.borrow_mut()).into_iter().collect()
+    }
+
+    /// Commits what is open, writes checkpoints and hints, and returns when all is on disk.
+    pub async fn close(&self) {
+        self.core.close().await;
+    }
+}
+
+impl<D: Disk, R: Runtime> CoreStorage<D, R> {
+    pub(crate) fn pump(self: &Rc<Self>) {
+        let now = self.runtime.now();
+        self.start_commits(now);
+        for at in 0..self.shards.len() {
+            self.start_jobs(at, now);
+        }
+    }
+
+    /// A shard has something for the core.
+    fn progress(&self, at: usize) {
+        self.progressed.borrow_mut().insert(self.ids[at]);
+        self.bell.ring();
+    }
+
+    async fn close(self: &Rc<Self>) {
+        let now = self.runtime.now();
+        for at in 0..self.shards.len() {
+            self.shards[at].borrow_mut().prepare_close(now);
+        }
+        // Each wait is bounded by the disk: what is under way ends, or fails and finishes its log.
+        loop {
+            self.pump();
+            let is_open = self.shards.iter().any(|shard| shard.borrow().is_uncommitted());
+            if !is_open {
+                break;
+            }
+            self.runtime.sleep(Duration::from_millis(1)).await;
+        }
+        let now = self.runtime.now();
+        for at in 0..self.shards.len() {
+            self.shards[at].borrow_mut().take_checkpoint(now);
+        }
+        loop {
+            self.pump();
+            let is_pending = self.shards.iter().any(|shard| shard.borrow().is_checkpoint_pending());
+            if !is_pending && self.busy.borrow().is_empty() {
+                break;
+            }
+            self.runtime.sleep(Duration::from_millis(1)).await;
+        }
+        for at in 0..self.shards.len() {
+            self.write_hint_now(at).await;
+        }
+    }
+}

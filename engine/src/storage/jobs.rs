@@ -1,0 +1,271 @@
+//! What shards want done besides commits: segments made ready, reads, footers, checkpoints, hints, removals.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::CoreStorage;
+use crate::checkpoint::checkpoint_path;
+use crate::disk::{Disk, DiskFile, DiskResult};
+use crate::error::DiskError;
+use crate::format::footer::{Footer, footer_length_bytes, put_footer};
+use crate::format::{FrameHeader, align_block};
+use crate::log::segment::{
+    SegmentPlan, is_full, prepare, segment_path, shard_directory, write_block,
+};
+use crate::recovery::replay::scan_file;
+use crate::runtime::Runtime;
+use crate::shard::{CheckpointWork, FooterWork, READ_BYTES, ReadKey, ReadResult, ReadWork};
+use crate::superblock::SuperblockFile;
+use crate::types::{Generation, Now, SegmentNumber, ShardId, Term};
+
+/// A full disk is tried again after this.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+/// A read that fails is tried this often before its messages count as lost.
+const READ_TRIES_MAX: usize = 3;
+
+/// Tasks of which a shard runs one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Job {
+    Segment,
+    Superblock,
+    Checkpoint,
+    Removal,
+}
+
+impl<D: Disk, R: Runtime> CoreStorage<D, R> {
+    /// Starts all that the shard wants.
+    pub(super) fn start_jobs(self: &Rc<Self>, at: usize, now: Now) {
+        self.start_segment(at);
+        while let Some(work) = self.with_shard(at, |shard| shard.take_read()) {
+            let core = self.clone();
+            self.runtime.spawn(async move { core.read(at, work).await });
+        }
+        if let Some(work) = self.with_shard(at, |shard| shard.take_footer()) {
+            let core = self.clone();
+            self.runtime.spawn(async move { core.write_footer(at, work).await });
+        }
+        if !self.is_busy(at, Job::Checkpoint)
+            && let Some(work) = self.with_shard(at, |shard| shard.take_checkpoint_work())
+        {
+            self.spawn_job(at, Job::Checkpoint, async move |core| {
+                core.write_checkpoint(at, work).await
+            });
+        }
+        if !self.is_busy(at, Job::Superblock) {
+            if let Some(write) = self.with_shard(at, |shard| shard.take_hint(now)) {
+                self.spawn_job(at, Job::Superblock, async move |core| {
+                    let result = write_block(&*write.file, write.position, &write.block).await;
+                    core.note(at, result);
+                });
+            }
+        }
+        self.start_removal(at);
+    }
+
+    fn with_shard<T>(&self, at: usize, work: impl FnOnce(&mut crate::shard::Shard<D>) -> T) -> T {
+        work(&mut self.shards[at].borrow_mut())
+    }
+
+    fn is_busy(&self, at: usize, job: Job) -> bool {
+        self.busy.borrow().contains(&(self.ids[at], job))
+    }
+
+    fn spawn_job(self: &Rc<Self>, at: usize, job: Job, work: impl AsyncFnOnce(Rc<Self>) + 'static) {
+        let key: (ShardId, Job) = (self.ids[at], job);
+        let is_new = self.busy.borrow_mut().insert(key);
+        assert!(is_new, "one at a time");
+        let core = self.clone();
+        self.runtime.spawn(async move {
+            work(core.clone()).await;
+            core.busy.borrow_mut().remove(&key);
+            core.pump();
+        });
+    }
+
+    /// A failed write of what the log depends on finishes the log.
+    fn note(&self, at: usize, result: DiskResult<()>) {
+        if let Err(error) = result {
+            self.with_shard(at, |shard| shard.fail(error));
+            self.progress(at);
+        }
+    }
+
+    fn start_segment(self: &Rc<Self>, at: usize) {
+        if self.is_busy(at, Job::Segment) {
+            return;
+        }
+        let Some(size_bytes) = self.with_shard(at, |shard| shard.log.wants_segment()) else {
+            return;
+        };
+        self.spawn_job(at, Job::Segment, async move |core| core.make_segment(at, size_bytes).await);
+    }
+
+    async fn make_segment(self: &Rc<Self>, at: usize, size_bytes: u64) {
+        loop {
+            match self.try_segment(at, size_bytes).await {
+                Ok(ready) => {
+                    self.with_shard(at, |shard| {
+                        shard.set_full(false);
+                        shard.log.bring_segment(Some(ready));
+                    });
+                    return;
+                }
+                Err(error) if is_full(&error) => {
+                    // Publishers are refused while there is no room even for what waits.
+                    self.with_shard(at, |shard| shard.set_full(shard.log.lacks_segment()));
+                    self.progress(at);
+                    self.runtime.sleep(FULL_RETRY).await;
+                }
+                Err(error) => {
+                    self.with_shard(at, |shard| {
+                        shard.log.bring_segment(None);
+                        shard.fail(error);
+                    });
+                    self.progress(at);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn try_segment(
+        &self,
+        at: usize,
+        size_bytes: u64,
+    ) -> DiskResult<crate::log::segment::PreparedSegment<D::File>> {
+        let (id, term, has_files) =
+            self.with_shard(at, |shard| (shard.id(), shard.log.term(), shard.superblock.is_some()));
+        if !has_files {
+            let made = self.make_shard(id, term).await?;
+            self.with_shard(at, |shard| shard.superblock = Some(made));
+        }
+        let plan = SegmentPlan {
+            shard: id,
+            number: self.with_shard(at, |shard| {
+                let number = shard.next_segment;
+                shard.next_segment = SegmentNumber(number.0 + 1);
+                number
+            }),
+            generation: Generation(self.rng.borrow_mut().u64(1..)),
+            size_bytes,
+            term,
+            store: self.with_shard(at, |shard| shard.config.store.clone()),
+        };
+        let recycled = self.with_shard(at, |shard| shard.spare.pop());
+        prepare(&self.disk, &plan, recycled).await
+    }
+
+    /// A shard makes its files at its first record.
+    async fn make_shard(&self, id: ShardId, term: Term) -> DiskResult<SuperblockFile<D::File>> {
+        SuperblockFile::create(&self.disk, id, term).await
+    }
+
+    async fn read(self: &Rc<Self>, at: usize, work: ReadWork<D::File>) {
+        let mut result = read_once(&work).await;
+        for _ in 1..READ_TRIES_MAX {
+            if result.is_ok() {
+                break;
+            }
+            result = read_once(&work).await;
+        }
+        self.with_shard(at, |shard| shard.read_done(work.key, &result, self.runtime.now()));
+        self.progress(at);
+        self.pump();
+    }
+
+    async fn write_footer(self: &Rc<Self>, at: usize, work: FooterWork<D::File>) {
+        let result = write_block(&*work.file, work.position.0, &work.bytes).await;
+        if result.is_ok() {
+            self.with_shard(at, |shard| shard.footer_written(work.segment));
+        }
+        self.note(at, result);
+        self.pump();
+    }
+
+    async fn write_checkpoint(self: &Rc<Self>, at: usize, work: CheckpointWork) {
+        let result = self.try_checkpoint(self.ids[at], &work).await;
+        let is_written = result.is_ok();
+        self.with_shard(at, |shard| {
+            shard.checkpoint_written(work.number, work.as_of, is_written);
+            shard.collect_dead();
+        });
+        // A full disk only means a longer recovery; anything else is the end of the log.
+        if result.as_ref().is_err_and(|error| !is_full(error)) {
+            self.note(at, result);
+        }
+    }
+
+    async fn try_checkpoint(&self, id: ShardId, work: &CheckpointWork) -> DiskResult<()> {
+        let file = self.disk.create(&checkpoint_path(id, work.number)).await?;
+        for (piece, bytes) in work.bytes.chunks(1 << 20).enumerate() {
+            write_block(&file, (piece << 20) as u64, bytes).await?;
+        }
+        self.disk.sync_directory(&shard_directory(id)).await
+    }
+
+    fn start_removal(self: &Rc<Self>, at: usize) {
+        if self.is_busy(at, Job::Removal) {
+            return;
+        }
+        let id = self.ids[at];
+        let path = self.with_shard(at, |shard| {
+            let outdated =
+                shard.take_outdated_checkpoint().map(|number| checkpoint_path(id, number));
+            outdated.or_else(|| shard.take_surplus().map(|(number, _)| segment_path(id, number)))
+        });
+        if let Some(path) = path {
+            self.spawn_job(at, Job::Removal, async move |core| {
+                // What cannot be removed now is found and removed after the next open.
+                let _ = core.disk.remove(&path).await;
+            });
+        }
+    }
+
+    /// Writes the commit hint and waits for it.
+    pub(super) async fn write_hint_now(self: &Rc<Self>, at: usize) {
+        let now = self.runtime.now();
+        let write = self.with_shard(at, |shard| {
+            if shard.log.finished().is_some() { None } else { shard.hint_write(now) }
+        });
+        if let Some(write) = write {
+            let result = write_block(&*write.file, write.position, &write.block).await;
+            self.note(at, result);
+        }
+    }
+}
+
+async fn read_once<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<ReadResult> {
+    match work.key {
+        ReadKey::Frame(_) => {
+            let bytes = work.file.read_at(work.position.0, READ_BYTES).await?;
+            let length = FrameHeader::decode(&bytes).map_or(0, |(header, _)| header.length_bytes());
+            if length > bytes.len() {
+                return Ok(ReadResult::Window(work.file.read_at(work.position.0, length).await?));
+            }
+            Ok(ReadResult::Window(bytes))
+        }
+        ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(read_footer(work).await?))),
+    }
+}
+
+/// Reads a footer; one that is damaged is made anew from the segment's frames.
+async fn read_footer<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
+    let mut bytes = work.file.read_at(work.position.0, READ_BYTES).await?;
+    let length = footer_length_bytes(&bytes).unwrap_or(0);
+    let file_length = usize::try_from(work.file.length_bytes().await?).unwrap_or(usize::MAX);
+    if length > bytes.len() && length <= file_length {
+        bytes = work.file.read_at(work.position.0, align_block(length)).await?;
+    }
+    if let Some(footer) = Footer::decode(bytes, work.generation, work.segment) {
+        return Ok(footer);
+    }
+    let channels = scan_file(&*work.file, work.segment, work.generation, work.position).await?;
+    let channels: Vec<_> =
+        channels.into_iter().map(|(channel, runs)| (channel, "", runs)).collect();
+    let bytes = put_footer(work.generation, work.segment, &channels);
+    Footer::decode(bytes, work.generation, work.segment).ok_or(DiskError::Io {
+        file: String::new(),
+        what: "reading a footer",
+        reason: "made anew, it cannot be read".into(),
+    })
+}
