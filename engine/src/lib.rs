@@ -9,6 +9,8 @@ mod clock;
 pub mod disk;
 pub mod error;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod log;
 pub mod placement;

@@ -15,6 +15,7 @@ use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
 use crate::format::{self, FrameHeader};
 use crate::index::Run;
 use crate::record::StateRecord;
+use crate::storage::Tuning;
 use crate::types::{
     ChannelId, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Term, Timestamp,
 };
@@ -96,6 +97,7 @@ struct ActiveSegment<F> {
 pub(crate) struct Log<F: DiskFile> {
     shard: ShardId,
     store: StoreBlock,
+    tuning: Tuning,
     term: Term,
     open: Batch,
     closed: VecDeque<ClosedBatch>,
@@ -114,10 +116,17 @@ pub(crate) struct Log<F: DiskFile> {
 
 impl<F: DiskFile> Log<F> {
     /// A log that goes on behind `end`; its first frame opens a new segment.
-    pub(crate) fn new(shard: ShardId, store: StoreBlock, term: Term, end: ChainPoint) -> Self {
+    pub(crate) fn new(
+        shard: ShardId,
+        store: StoreBlock,
+        tuning: Tuning,
+        term: Term,
+        end: ChainPoint,
+    ) -> Self {
         Self {
             shard,
             store,
+            tuning,
             term,
             open: Batch::default(),
             closed: VecDeque::new(),
@@ -386,8 +395,8 @@ impl<F: DiskFile> Log<F> {
         }
         let frame_max =
             u64::from(self.store.frame_size_bytes_max) + 2 * format::SEGMENT_HEADER_BYTES;
-        let size = segment::size_after(self.active.as_ref().map(|active| active.size_bytes))
-            .max(frame_max);
+        let active_size = self.active.as_ref().map(|active| active.size_bytes);
+        let size = self.tuning.segment_size_after(active_size).max(frame_max);
         match (&self.active, &self.ready) {
             (_, Some(_)) => return None,
             // One ready segment a busy shard, made when a quarter is used: a fresh store stays small.

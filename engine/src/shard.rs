@@ -17,7 +17,7 @@ use crate::log::segment::Segment;
 use crate::log::{FrameWrite, Log, SealedBatch};
 use crate::record::StateRecord;
 use crate::request::{Answer, Client, ClientKey, Published, Sink, Subscribe, Ticket};
-use crate::storage::ChannelSlots;
+use crate::storage::{ChannelSlots, Tuning};
 use crate::subscriptions::{PositionScope, Subscriptions};
 use crate::superblock::SuperblockFile;
 use crate::types::{
@@ -60,6 +60,8 @@ pub(crate) struct ShardConfig {
     pub cache_bytes: usize,
     /// Bytes of log between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// Sizes of segments.
+    pub tuning: Tuning,
 }
 
 /// What `dispatch` left.

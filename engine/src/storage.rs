@@ -27,10 +27,53 @@ pub use store::{StoreInfo, open_store};
 
 /// Bytes of recent messages that a core keeps in memory.
 const CACHE_BYTES_A_CORE: usize = 64 << 20;
-/// What recovery reads at most, over all shards.
-const TAIL_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 /// Room in a frame beyond the largest payload.
 pub(crate) const FRAME_ROOM_BYTES: u32 = 64 * 1024;
+
+/// Sizes that decide how often segments roll and checkpoints are written. Servers take the default; tests and the
+/// simulator take small ones, so that a short run does all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// The first segment of a shard; sizes double with use, so that a fresh store of 8 shards takes 32 MiB.
+    pub segment_size_bytes_first: u64,
+    /// The largest segment, unless a frame needs more.
+    pub segment_size_bytes_max: u64,
+    /// What recovery reads at most, over all shards: so much is logged between two checkpoints.
+    pub tail_bytes_max: u64,
+    /// The largest frame of a store that is made now, unless a payload needs more.
+    pub frame_size_bytes_min: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            segment_size_bytes_first: 4 << 20,
+            segment_size_bytes_max: 128 << 20,
+            tail_bytes_max: 256 << 20,
+            frame_size_bytes_min: 512 << 10,
+        }
+    }
+}
+
+impl Tuning {
+    /// Sizes for runs of some thousand messages.
+    #[must_use]
+    pub fn small() -> Self {
+        Self {
+            segment_size_bytes_first: 64 << 10,
+            segment_size_bytes_max: 256 << 10,
+            tail_bytes_max: 1 << 20,
+            frame_size_bytes_min: 64 << 10,
+        }
+    }
+
+    /// The size of the segment after one of `size_bytes`; the first one's if there is none.
+    pub(crate) fn segment_size_after(&self, size_bytes: Option<u64>) -> u64 {
+        size_bytes.map_or(self.segment_size_bytes_first, |size| {
+            (size * 2).min(self.segment_size_bytes_max)
+        })
+    }
+}
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -47,6 +90,8 @@ pub struct StorageConfig {
     pub limits: ChannelLimits,
     /// Seed of generations and tokens.
     pub seed: u64,
+    /// Sizes of what is written.
+    pub tuning: Tuning,
 }
 
 /// What recovery found in the shards of a core, for the log.
@@ -102,7 +147,8 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             limits: config.limits,
             slots,
             cache_bytes: (CACHE_BYTES_A_CORE / shards.len().max(1)).max(4 << 20),
-            checkpoint_bytes: TAIL_BYTES_MAX / u64::from(info.shard_count) / 2,
+            checkpoint_bytes: config.tuning.tail_bytes_max / u64::from(info.shard_count) / 2,
+            tuning: config.tuning,
         };
         let first = shards.first().map_or(0, |shard| u64::from(shard.0));
         let mut rng = fastrand::Rng::with_seed(config.seed ^ (first << 32));

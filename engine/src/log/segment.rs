@@ -8,10 +8,6 @@ use crate::format;
 use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
 use crate::types::{Generation, Index, Position, SegmentNumber, ShardId, Term};
 
-/// The first segment of a shard; sizes double with use, so that a fresh store of 8 shards takes 32 MiB.
-const SEGMENT_SIZE_BYTES_FIRST: u64 = if cfg!(test) { 64 * 1024 } else { 4 << 20 };
-/// The largest segment.
-const SEGMENT_SIZE_BYTES_MAX: u64 = if cfg!(test) { 256 * 1024 } else { 128 << 20 };
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: u64 = 1 << 20;
 
@@ -29,11 +25,6 @@ pub(crate) fn segment_path(shard: ShardId, number: SegmentNumber) -> String {
 pub(crate) fn number_of(name: &str) -> Option<SegmentNumber> {
     let digits = name.strip_prefix("segment-")?;
     digits.parse().ok().map(SegmentNumber)
-}
-
-/// The size of the segment after one of `size_bytes`.
-pub(crate) fn size_after(size_bytes: Option<u64>) -> u64 {
-    size_bytes.map_or(SEGMENT_SIZE_BYTES_FIRST, |size| (size * 2).min(SEGMENT_SIZE_BYTES_MAX))
 }
 
 /// A segment file with written blocks and no frames, waiting for its turn.

@@ -228,7 +228,7 @@ impl<D: Disk> Shard<D> {
         let cache_bytes = config.cache_bytes;
         Self {
             id,
-            log: Log::new(id, config.store.clone(), recovered.term, recovered.end),
+            log: Log::new(id, config.store.clone(), config.tuning, recovered.term, recovered.end),
             channels: state.channels,
             clients: state
                 .clients

@@ -64,7 +64,10 @@ pub async fn open_store<D: Disk>(disk: &D, config: &StorageConfig) -> Result<Sto
 }
 
 fn new_store(config: &StorageConfig) -> StoreBlock {
-    let frame_max = config.payload_size_bytes_max.saturating_add(FRAME_ROOM_BYTES).max(512 * 1024);
+    let frame_max = config
+        .payload_size_bytes_max
+        .saturating_add(FRAME_ROOM_BYTES)
+        .max(config.tuning.frame_size_bytes_min);
     StoreBlock {
         shard_count: config.shard_count.unwrap_or(SHARD_COUNT_DEFAULT),
         placement_version: PLACEMENT_VERSION,

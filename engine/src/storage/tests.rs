@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{ChannelSlots, Storage, StorageConfig, open_store};
+use super::{ChannelSlots, Storage, StorageConfig, Tuning, open_store};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::placement::shard_of_channel;
@@ -26,6 +26,7 @@ fn config() -> StorageConfig {
         channels_max: 0,
         limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
         seed: 7,
+        tuning: Tuning::small(),
     }
 }
 

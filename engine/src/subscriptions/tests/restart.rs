@@ -218,11 +218,12 @@ fn records_that_contradict_each_other_are_settled() {
         },
     };
     let check = |states: Vec<SubscriptionState>, expected: Vec<(u64, u64, Vec<PendingRun>)>| {
+        let ids: Vec<_> = states.iter().map(|state| state.position.id).collect();
         let mut recovering = Recovering::default();
         for state in states {
             recovering.apply(&StateRecord::Subscription(state));
         }
-        let subscriptions = recovering.finish();
+        let mut subscriptions = recovering.finish();
         let found: Vec<_> = snapshot(&subscriptions)
             .into_iter()
             .map(|record| {
@@ -233,6 +234,12 @@ fn records_that_contradict_each_other_are_settled() {
             .collect();
         assert_eq!(found, expected);
         assert_eq!(subscriptions.count(ORDERS), expected.len() as u64);
+        // Once it is written, the log says it too.
+        let dropped: Vec<_> = ids.iter().filter(|id| subscriptions.view(**id).is_none()).collect();
+        let mut records = Records::default();
+        subscriptions.log_positions(PositionScope::Durable, &mut records);
+        let is_removed = |id| records.0.contains(&StateRecord::SubscriptionRemoved(id));
+        assert!(dropped.into_iter().all(|id| is_removed(*id)), "{records:?}");
     };
     let two_durables =
         vec![state(1, durable(1), true, 5, vec![run(5, 1)]), state(3, durable(1), true, 2, vec![])];

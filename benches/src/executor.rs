@@ -1,0 +1,54 @@
+//! A core as the server has it: an executor of its own, on a thread of its own, pinned.
+
+use std::future::Future;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+
+use crate::BenchError;
+
+/// As the server's.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// As the server's.
+const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
+/// As the server's.
+const RING_DEPTH: usize = 256;
+/// After the work: dropped files are closed in the executor's next rounds.
+const CLOSE_TIME: Duration = Duration::from_millis(20);
+
+/// Runs `work` on a core and waits for it. `make` is called there.
+pub(crate) fn run_on_core<T, W>(make: impl FnOnce() -> W + Send + 'static) -> Result<T, BenchError>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, BenchError>>,
+{
+    let core = move || {
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(0))
+            .io_memory(REGISTERED_MEMORY_BYTES)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT_TIMER);
+        let executor = builder.make().map_err(|error| error.to_string())?;
+        executor.run(async {
+            let result = make().await;
+            glommio::timer::sleep(CLOSE_TIME).await;
+            result
+        })
+    };
+    thread::spawn(core).join().map_err(|_| "the core panicked")?
+}
+
+/// Lets completions in and writes out, as a front does between two reads of its sockets.
+pub(crate) async fn yield_to_disk() {
+    glommio::executor().yield_task_queue_now().await;
+}
+
+/// Empties a directory, or makes it.
+pub(crate) fn fresh_directory(path: &Path) -> Result<(), BenchError> {
+    if path.exists() {
+        std::fs::remove_dir_all(path)?;
+    }
+    std::fs::create_dir_all(path)?;
+    Ok(())
+}

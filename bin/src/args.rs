@@ -1,0 +1,266 @@
+//! The command line: words -> what was asked for.
+//!
+//! Flags are spelled and cut as Go programs do it, so that scripts for nats-streaming-server go on working. Promise:
+//! each flag of the reference is known; one that does nothing here gives a warning or an error, never silence. Errors
+//! are one line and name the flag as it was typed; values of refused flags, passwords among them, are never shown.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::fmt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+mod compatible;
+mod flags;
+mod go_style;
+mod help;
+mod options;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use compatible::Role;
+use flags::{ServeFlags, SimFlags};
+use go_style::{Given, Split, Vocabulary};
+pub(crate) use help::{serve_help, sim_help};
+pub(crate) use options::{ListenAddress, LogOptions, Options, SimOptions, StoreKind, Verbosity};
+use values::ValueError;
+
+/// What the program shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one in the life of the process")]
+pub(crate) enum Command {
+    /// Run the server.
+    Serve(Options),
+    /// Run the simulator.
+    Sim(SimOptions),
+    /// Print [`serve_help`].
+    Help,
+    /// Print [`sim_help`].
+    SimHelp,
+    /// Print [`version_line`].
+    Version,
+}
+
+/// A command line that was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    /// What to do.
+    pub(crate) command: Command,
+    /// What to tell whoever typed it; each is one line.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a command line was refused. `Display` gives one line without the program's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub(crate) enum ArgsError {
+    /// No flag has this name.
+    UnknownFlag {
+        /// As typed, with one dash.
+        flag: String,
+    },
+    /// Dashes without a name.
+    BadSyntax {
+        /// The word.
+        argument: String,
+    },
+    /// The command line ends where a value should follow.
+    MissingValue {
+        /// As typed, with one dash.
+        flag: String,
+    },
+    /// The flag cannot have this value.
+    InvalidValue {
+        /// As typed, with one dash.
+        flag: String,
+        /// As typed.
+        value: String,
+        /// What is wrong with it.
+        reason: ValueError,
+    },
+    /// The flag asks for what this server does not have yet.
+    NotAvailable {
+        /// As typed, with one dash.
+        flag: String,
+        /// The missing feature.
+        what: &'static str,
+        /// What to do for now.
+        instead: &'static str,
+    },
+    /// The first word that is no flag names no command.
+    UnknownCommand {
+        /// The word.
+        word: String,
+    },
+    /// A word that is no flag after the command.
+    UnexpectedWord {
+        /// The word.
+        word: String,
+    },
+    /// Flags of the server before another command.
+    FlagsBeforeCommand {
+        /// The command.
+        command: &'static str,
+    },
+    /// Refused by the parser underneath for a reason that the above should have caught.
+    Unexplained {
+        /// The parser's own kind.
+        kind: ErrorKind,
+    },
+}
+
+impl fmt::Display for ArgsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const HINT: &str = "see weirlog --help";
+        match self {
+            Self::UnknownFlag { flag } => {
+                write!(f, "flag provided but not defined: {} ({HINT})", flag.escape_debug())
+            }
+            Self::BadSyntax { argument } => write!(f, "not a flag: {argument:?} ({HINT})"),
+            Self::MissingValue { flag } => write!(f, "{flag}: a value must follow ({HINT})"),
+            Self::InvalidValue { flag, value, reason } => write!(f, "{flag}: {reason}: {value:?}"),
+            Self::NotAvailable { flag, what, instead } => {
+                write!(f, "{flag}: not available yet: {what}; {instead}")
+            }
+            Self::UnknownCommand { word } => write!(f, "no such command: {word:?} ({HINT})"),
+            Self::UnexpectedWord { word } => write!(f, "unexpected argument: {word:?} ({HINT})"),
+            Self::FlagsBeforeCommand { command } => {
+                write!(f, "flags of {command} must follow the word {command} ({HINT})")
+            }
+            Self::Unexplained { kind } => {
+                write!(f, "cannot read the command line: {kind} ({HINT})")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ArgsError {}
+
+/// The text of `--version`.
+#[must_use]
+pub(crate) fn version_line() -> String {
+    format!("weirlog version {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Reads a command line without the program's own name: `parse(std::env::args_os().skip(1))`.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, ArgsError> {
+    let vocabulary = Vocabulary::of(&ServeFlags::command()).with_compatible();
+    let Split { mut flags, word, rest } = go_style::split(args.into_iter().collect(), &vocabulary)?;
+    let word = word.map(|word| word.to_string_lossy().into_owned());
+    match word.as_deref() {
+        None => serve(flags),
+        Some("serve") => {
+            let after = go_style::split(rest, &vocabulary)?;
+            refuse_word(after.word)?;
+            flags.extend(after.flags);
+            serve(flags)
+        }
+        Some("sim") if flags.is_empty() => sim(rest),
+        Some("sim") => Err(ArgsError::FlagsBeforeCommand { command: "sim" }),
+        Some("help") => Ok(Parsed { command: Command::Help, warnings: Vec::new() }),
+        Some("version") => Ok(Parsed { command: Command::Version, warnings: Vec::new() }),
+        Some(word) => Err(ArgsError::UnknownCommand { word: word.to_owned() }),
+    }
+}
+
+fn serve(given: Vec<Given>) -> Result<Parsed, ArgsError> {
+    // Help and version are answered even beside flags that are refused.
+    for (name, command) in [("help", Command::Help), ("version", Command::Version)] {
+        if given.iter().any(|flag| flag.entry.name == name && flag.value == "true") {
+            return Ok(Parsed { command, warnings: Vec::new() });
+        }
+    }
+    let (given, warnings) = sift(given)?;
+    let flags: ServeFlags = typed_flags(&given)?;
+    let command = match (flags.help, flags.version) {
+        (true, _) => Command::Help,
+        (false, true) => Command::Version,
+        (false, false) => Command::Serve(flags.into_options()),
+    };
+    Ok(Parsed { command, warnings })
+}
+
+fn sim(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
+    let split = go_style::split(args, &Vocabulary::of(&SimFlags::command()))?;
+    refuse_word(split.word)?;
+    let flags: SimFlags = typed_flags(&split.flags)?;
+    let command = if flags.help { Command::SimHelp } else { Command::Sim(flags.into_options()) };
+    Ok(Parsed { command, warnings: Vec::new() })
+}
+
+fn refuse_word(word: Option<OsString>) -> Result<(), ArgsError> {
+    word.map_or(Ok(()), |word| {
+        Err(ArgsError::UnexpectedWord { word: word.to_string_lossy().into_owned() })
+    })
+}
+
+/// Takes out the flags that do nothing: refuses those that ask for something, and collects warnings.
+fn sift(given: Vec<Given>) -> Result<(Vec<Given>, Vec<String>), ArgsError> {
+    let mut effective = Vec::new();
+    let mut warnings = Vec::new();
+    for flag in given {
+        let invalid = |reason| invalid_value(&flag, reason);
+        match flag.entry.role {
+            None => effective.push(flag),
+            Some(Role::Moot(moot)) => {
+                let Some(reason) = moot.reason_against(&flag.value).map_err(invalid)? else {
+                    continue;
+                };
+                let warning = format!("{} has no effect: {reason}", flag.typed);
+                if !warnings.contains(&warning) {
+                    warnings.push(warning);
+                }
+            }
+            Some(Role::Missing { feature, form }) => {
+                if compatible::asks_for_something(form, &flag.value).map_err(invalid)? {
+                    let (what, instead) = (feature.what, feature.instead);
+                    return Err(ArgsError::NotAvailable { flag: flag.typed, what, instead });
+                }
+            }
+        }
+    }
+    Ok((effective, warnings))
+}
+
+/// Lets clap read the values, and turns its errors into ours.
+fn typed_flags<F: Parser>(given: &[Given]) -> Result<F, ArgsError> {
+    let mut words = Vec::with_capacity(given.len());
+    for flag in given {
+        if !flag.entry.is_path && flag.value.to_str().is_none() {
+            return Err(invalid_value(flag, ValueError::NotUtf8));
+        }
+        let mut word = OsString::from(format!("--{}=", flag.entry.name));
+        word.push(&flag.value);
+        words.push(word);
+    }
+    F::try_parse_from(words).map_err(|error| explain(&error, given))
+}
+
+/// clap's error about one of the `given` flags, in our words.
+fn explain(error: &clap::Error, given: &[Given]) -> ArgsError {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    // clap shows the flag as `--name <VALUE>`.
+    let shown = context(ContextKind::InvalidArg).unwrap_or_default();
+    let name = shown.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default();
+    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    let is_culprit =
+        |flag: &&Given| flag.entry.name == name && flag.value.to_string_lossy() == value;
+    let reason = match error.source().and_then(|source| source.downcast_ref()) {
+        Some(&reason) => Some(reason),
+        None => value.is_empty().then_some(ValueError::Empty),
+    };
+    match (given.iter().find(is_culprit), reason) {
+        (Some(flag), Some(reason)) => invalid_value(flag, reason),
+        _ => ArgsError::Unexplained { kind: error.kind() },
+    }
+}
+
+fn invalid_value(flag: &Given, reason: ValueError) -> ArgsError {
+    let value = flag.value.to_string_lossy().into_owned();
+    ArgsError::InvalidValue { flag: flag.typed.clone(), value, reason }
+}

@@ -1,0 +1,236 @@
+//! The flags that do something, as clap reads them, and how they become [`Options`].
+//!
+//! Each is written once: its spellings, its default, its place and text in the help. All spellings are `long` ones,
+//! since [`super::go_style`] has already turned `-x y` into `--name=value` when clap sees the words.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weirlog_engine::types::ChannelLimits;
+
+use super::options::{
+    HeartbeatOptions, ListenAddress, LogOptions, Options, SimOptions, StoreKind, Verbosity,
+};
+use super::values;
+
+const STREAMING: &str = "NATS Streaming options";
+const STORAGE: &str = "Storage";
+const LIMITS: &str = "Limits (0 is unlimited)";
+const HEARTBEATS: &str = "Heartbeats";
+const NETWORK: &str = "Network";
+const LOGGING: &str = "Logging";
+const OTHER: &str = "Help";
+
+/// The flags of the server.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "weirlog",
+    rename_all = "snake_case",
+    no_binary_name = true,
+    args_override_self = true
+)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+pub(super) struct ServeFlags {
+    /// Cluster ID, part of all subjects; fixed when the store is made
+    #[arg(long, visible_alias = "cid", value_name = "ID", help_heading = STREAMING)]
+    #[arg(default_value = "test-cluster", value_parser = values::subject_part)]
+    cluster_id: String,
+    /// Give a durable subscription that is in use to whoever asks for it next
+    #[arg(long, help_heading = STREAMING, default_value = "false", num_args = 0..=1)]
+    #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
+    replace_durable: bool,
+
+    /// Where messages are kept: file or memory (nats-streaming-server: memory unless told)
+    #[arg(long, visible_alias = "st", value_name = "KIND", help_heading = STORAGE)]
+    #[arg(default_value = "file", value_parser = values::store_kind)]
+    store: StoreKind,
+    /// Root directory of the file store
+    #[arg(long, value_name = "DIRECTORY", help_heading = STORAGE, default_value = "./weirlog-data")]
+    dir: PathBuf,
+    /// Shards of a new store, 1 to 64; an old store keeps its number [default: 8 or the cores]
+    #[arg(long, value_name = "COUNT", help_heading = STORAGE, value_parser = values::shard_count)]
+    shards: Option<u16>,
+    /// Cores to run on [default: all]
+    #[arg(long, value_name = "COUNT", help_heading = STORAGE, value_parser = values::core_count)]
+    cores: Option<usize>,
+
+    /// Channels
+    #[arg(long, visible_alias = "mc", value_name = "COUNT", help_heading = LIMITS)]
+    #[arg(default_value = "100", value_parser = values::limit_count)]
+    max_channels: u64,
+    /// Subscriptions of a channel, offline durables included
+    #[arg(long, visible_alias = "msu", value_name = "COUNT", help_heading = LIMITS)]
+    #[arg(default_value = "1000", value_parser = values::limit_count)]
+    max_subs: u64,
+    /// Messages of a channel; the oldest make room for new ones
+    #[arg(long, visible_alias = "mm", value_name = "COUNT", help_heading = LIMITS)]
+    #[arg(default_value = "1000000", value_parser = values::limit_count)]
+    max_msgs: u64,
+    /// Bytes of a channel's messages; the oldest make room for new ones
+    #[arg(long, visible_alias = "mb", value_name = "SIZE", help_heading = LIMITS)]
+    #[arg(default_value = "1024000000", value_parser = values::limit_bytes)]
+    max_bytes: u64,
+    /// How long a message is kept
+    #[arg(long = "max_age", visible_alias = "ma", value_name = "DURATION", help_heading = LIMITS)]
+    #[arg(default_value = "0s", value_parser = values::limit_ms)]
+    age_ms_max: u64,
+    /// How long a channel without publish and active subscription is kept
+    #[arg(long = "max_inactivity", visible_alias = "mi", value_name = "DURATION", help_heading = LIMITS)]
+    #[arg(default_value = "0s", value_parser = values::limit_ms)]
+    inactivity_ms_max: u64,
+
+    /// Time between two heartbeats to a client
+    #[arg(long, visible_alias = "hbi", value_name = "DURATION", help_heading = HEARTBEATS)]
+    #[arg(default_value = "30s", value_parser = values::positive_duration)]
+    hb_interval: Duration,
+    /// How long a client may take to answer
+    #[arg(long, visible_alias = "hbt", value_name = "DURATION", help_heading = HEARTBEATS)]
+    #[arg(default_value = "10s", value_parser = values::positive_duration)]
+    hb_timeout: Duration,
+    /// Failed heartbeats in a row that are forgiven; one more closes the client
+    #[arg(long, visible_alias = "hbf", value_name = "COUNT", help_heading = HEARTBEATS)]
+    #[arg(default_value = "10", value_parser = values::failure_count)]
+    hb_fail_count: u32,
+
+    /// Address or host name to listen on
+    #[arg(long, visible_aliases = ["a", "net"], value_name = "HOST", help_heading = NETWORK)]
+    #[arg(default_value = "0.0.0.0", value_parser = values::host)]
+    addr: String,
+    /// Port for clients; -1 picks a free one
+    #[arg(long, visible_alias = "p", value_name = "PORT", help_heading = NETWORK)]
+    #[arg(default_value = "4222", value_parser = Port::parse)]
+    port: Port,
+    /// Name shown to clients [default: a random one]
+    #[arg(long, visible_aliases = ["n", "name"], value_name = "NAME", help_heading = NETWORK)]
+    #[arg(value_parser = values::name)]
+    server_name: Option<String>,
+    /// Largest message a client may publish, headers included; at most 64mb
+    #[arg(long, value_name = "SIZE", help_heading = NETWORK)]
+    #[arg(default_value = "1048576", value_parser = values::payload_bytes)]
+    max_payload: usize,
+    /// File to keep the process id in while the server runs
+    #[arg(long, visible_alias = "P", value_name = "FILE", help_heading = NETWORK)]
+    pid: Option<PathBuf>,
+
+    /// Debug lines of streaming (channels, clients, subscriptions)
+    #[arg(long, visible_alias = "SD", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    stan_debug: bool,
+    /// Trace lines of streaming
+    #[arg(long, visible_alias = "SV", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    stan_trace: bool,
+    /// Both of them
+    #[arg(long = "SDV", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    stan_debug_and_trace: bool,
+    /// Debug lines of connections and the NATS protocol
+    #[arg(long, visible_alias = "D", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    debug: bool,
+    /// Trace lines of them
+    #[arg(long, visible_aliases = ["V", "VV"], help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    trace: bool,
+    /// Both of them
+    #[arg(long = "DV", visible_alias = "DVV", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    debug_and_trace: bool,
+    /// Start each line with the time
+    #[arg(long, visible_alias = "T", help_heading = LOGGING, default_value = "true")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    logtime: bool,
+
+    /// Print this text
+    #[arg(long, visible_alias = "h", help_heading = OTHER, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    pub(super) help: bool,
+    /// Print the version
+    #[arg(long, visible_alias = "v", help_heading = OTHER, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    pub(super) version: bool,
+}
+
+impl ServeFlags {
+    /// What these flags mean together.
+    pub(super) fn into_options(self) -> Options {
+        Options {
+            cluster_id: self.cluster_id,
+            store: self.store,
+            directory: self.dir,
+            shards: self.shards,
+            cores: self.cores,
+            channels_max: self.max_channels,
+            channel_limits: ChannelLimits {
+                messages_max: self.max_msgs,
+                bytes_max: self.max_bytes,
+                age_ms_max: self.age_ms_max,
+                subscriptions_max: self.max_subs,
+                inactivity_ms_max: self.inactivity_ms_max,
+            },
+            heartbeat: HeartbeatOptions {
+                interval: self.hb_interval,
+                timeout: self.hb_timeout,
+                failures_max: self.hb_fail_count,
+            },
+            is_durable_replaced: self.replace_durable,
+            listen: ListenAddress { host: self.addr, port: self.port.0 },
+            server_name: self.server_name,
+            pid_file: self.pid,
+            payload_bytes_max: self.max_payload,
+            log: LogOptions {
+                server: Verbosity {
+                    debug: self.debug || self.debug_and_trace,
+                    trace: self.trace || self.debug_and_trace,
+                },
+                streaming: Verbosity {
+                    debug: self.stan_debug || self.stan_debug_and_trace,
+                    trace: self.stan_trace || self.stan_debug_and_trace,
+                },
+                is_time_shown: self.logtime,
+            },
+        }
+    }
+}
+
+/// A port, or none to let the system choose: a type of its own, since clap takes an `Option` for a flag left out.
+#[derive(Debug, Clone, Copy)]
+struct Port(Option<u16>);
+
+impl Port {
+    fn parse(text: &str) -> Result<Self, values::ValueError> {
+        values::port(text).map(Self)
+    }
+}
+
+/// The flags of `weirlog sim`.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "sim",
+    rename_all = "snake_case",
+    no_binary_name = true,
+    args_override_self = true
+)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+pub(super) struct SimFlags {
+    /// Run this seed only
+    #[arg(long, value_name = "NUMBER", value_parser = values::unsigned)]
+    seed: Option<u64>,
+    /// Run this many seeds, from 0
+    #[arg(long, value_name = "COUNT", default_value = "100", value_parser = values::at_least_one)]
+    seeds: u64,
+    /// Steps of each run
+    #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = values::at_least_one)]
+    steps: u64,
+    /// Print this text
+    #[arg(long, visible_alias = "h", default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    pub(super) help: bool,
+}
+
+impl SimFlags {
+    /// What these flags mean together.
+    pub(super) fn into_options(self) -> SimOptions {
+        SimOptions { seed: self.seed, seeds: self.seeds, steps: self.steps }
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line as meant: plain values that the server starts from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use weirlog_engine::types::ChannelLimits;
+
+/// How many channels a server has room for unless told otherwise, as in the reference.
+pub(crate) const CHANNELS_MAX_DEFAULT: u64 = 100;
+
+/// What a server was asked to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Part of all subjects, fixed when the store is made.
+    pub(crate) cluster_id: String,
+    /// Where messages are kept.
+    pub(crate) store: StoreKind,
+    /// The root of the file store; unused by the memory store.
+    pub(crate) directory: PathBuf,
+    /// Shards of a store that is made now; `None`: as the machine suggests. An old store keeps its number.
+    pub(crate) shards: Option<u16>,
+    /// Cores to run on; `None`: all there are.
+    pub(crate) cores: Option<usize>,
+    /// Channels at once; 0 is unlimited.
+    pub(crate) channels_max: u64,
+    /// The limits of each channel.
+    pub(crate) channel_limits: ChannelLimits,
+    /// How clients are watched.
+    pub(crate) heartbeat: HeartbeatOptions,
+    /// Whether a durable subscription that is in use goes to whoever asks for it next.
+    pub(crate) is_durable_replaced: bool,
+    /// Where clients connect.
+    pub(crate) listen: ListenAddress,
+    /// The name shown to clients; `None`: one is made up.
+    pub(crate) server_name: Option<String>,
+    /// The file that holds the process id while the server runs.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// The largest message, headers included, that a client may publish.
+    pub(crate) payload_bytes_max: usize,
+    /// What is logged.
+    pub(crate) log: LogOptions,
+}
+
+impl Options {
+    /// Whether all limits have their default values, whoever set them.
+    #[must_use]
+    pub(crate) fn limits_are_default(&self) -> bool {
+        self.channels_max == CHANNELS_MAX_DEFAULT && self.channel_limits == ChannelLimits::default()
+    }
+}
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// Segment files in a directory.
+    File,
+    /// Gone with the process.
+    Memory,
+}
+
+impl fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "file",
+            Self::Memory => "memory",
+        })
+    }
+}
+
+/// When a silent client counts as gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeartbeatOptions {
+    /// The time between two heartbeats.
+    pub(crate) interval: Duration,
+    /// How long an answer may take.
+    pub(crate) timeout: Duration,
+    /// Failures in a row that are forgiven; one more closes the client.
+    pub(crate) failures_max: u32,
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListenAddress {
+    /// An address or a host's name; an IPv6 address without brackets.
+    pub(crate) host: String,
+    /// `None`: the system picks a free one.
+    pub(crate) port: Option<u16>,
+}
+
+/// What is logged beyond information, warnings and errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogOptions {
+    /// What connections and the NATS protocol log.
+    pub(crate) server: Verbosity,
+    /// What channels, clients and subscriptions log.
+    pub(crate) streaming: Verbosity,
+    /// Whether each line starts with the time.
+    pub(crate) is_time_shown: bool,
+}
+
+/// The two levels below information, each by itself as in the reference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Verbosity {
+    /// Rare events that explain what the server does.
+    pub(crate) debug: bool,
+    /// Each operation.
+    pub(crate) trace: bool,
+}
+
+/// What a simulation was asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SimOptions {
+    /// Run this seed only.
+    pub(crate) seed: Option<u64>,
+    /// Otherwise run this many seeds.
+    pub(crate) seeds: u64,
+    /// Steps of each run.
+    pub(crate) steps: u64,
+}

@@ -1,0 +1,427 @@
+//! Whole command lines: every flag in every spelling, and every kind of refusal.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, ListenAddress};
+use super::*;
+
+fn words(line: &[&str]) -> Vec<OsString> {
+    line.iter().map(OsString::from).collect()
+}
+
+fn options(line: &[&str]) -> Options {
+    let parsed = parse(words(line)).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+    assert_eq!(parsed.warnings, Vec::<String>::new(), "{line:?}");
+    match parsed.command {
+        Command::Serve(options) => options,
+        other => panic!("{line:?} gives {other:?}"),
+    }
+}
+
+fn error(line: &[&str]) -> String {
+    let text = parse(words(line)).expect_err(&format!("{line:?}")).to_string();
+    assert!(!text.contains('\n'), "{text:?}");
+    text
+}
+
+fn check_error(line: &[&str], expected: &str) {
+    assert_eq!(error(line), expected, "{line:?}");
+}
+
+#[test]
+fn defaults_are_those_of_the_reference_but_for_the_store() {
+    let expected = Options {
+        cluster_id: "test-cluster".to_owned(),
+        store: StoreKind::File,
+        directory: PathBuf::from("./weirlog-data"),
+        shards: None,
+        cores: None,
+        channels_max: CHANNELS_MAX_DEFAULT,
+        channel_limits: weirlog_engine::types::ChannelLimits::default(),
+        heartbeat: HeartbeatOptions {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            failures_max: 10,
+        },
+        is_durable_replaced: false,
+        listen: ListenAddress { host: "0.0.0.0".to_owned(), port: Some(4222) },
+        server_name: None,
+        pid_file: None,
+        payload_bytes_max: 1 << 20,
+        log: LogOptions {
+            server: Verbosity::default(),
+            streaming: Verbosity::default(),
+            is_time_shown: true,
+        },
+    };
+    assert_eq!(options(&[]), expected);
+    assert!(expected.limits_are_default());
+    assert!(!options(&["-mc", "0"]).limits_are_default());
+    assert!(!options(&["-ma", "1s"]).limits_are_default());
+}
+
+/// A change that a flag makes.
+type Change = fn(&mut Options);
+
+/// Names of one flag, a value, and what it must change in the default options.
+const VALUE_FLAGS: [(&[&str], &str, Change); 20] = [
+    (&["cid", "cluster_id"], "other", |o| o.cluster_id = "other".to_owned()),
+    (&["st", "store"], "MEMory", |o| o.store = StoreKind::Memory),
+    (&["dir"], "/data", |o| o.directory = PathBuf::from("/data")),
+    (&["shards"], "64", |o| o.shards = Some(64)),
+    (&["cores"], "3", |o| o.cores = Some(3)),
+    (&["mc", "max_channels"], "0", |o| o.channels_max = 0),
+    (&["msu", "max_subs"], "7", |o| o.channel_limits.subscriptions_max = 7),
+    (&["mm", "max_msgs"], "0x10", |o| o.channel_limits.messages_max = 16),
+    (&["mb", "max_bytes"], "2gb", |o| o.channel_limits.bytes_max = 2 << 30),
+    (&["ma", "max_age"], "1m30s", |o| o.channel_limits.age_ms_max = 90_000),
+    (&["mi", "max_inactivity"], "1.5h", |o| o.channel_limits.inactivity_ms_max = 5_400_000),
+    (&["hbi", "hb_interval"], "100ms", |o| o.heartbeat.interval = Duration::from_millis(100)),
+    (&["hbt", "hb_timeout"], "1s", |o| o.heartbeat.timeout = Duration::from_secs(1)),
+    (&["hbf", "hb_fail_count"], "0", |o| o.heartbeat.failures_max = 0),
+    (&["a", "addr", "net"], "[::1]", |o| o.listen.host = "::1".to_owned()),
+    (&["p", "port"], "-1", |o| o.listen.port = None),
+    (&["n", "name", "server_name"], "north", |o| o.server_name = Some("north".to_owned())),
+    (&["P", "pid"], "/run/w.pid", |o| o.pid_file = Some(PathBuf::from("/run/w.pid"))),
+    (&["max_payload"], "8mb", |o| o.payload_bytes_max = 8 << 20),
+    (&["port"], "1", |o| o.listen.port = Some(1)),
+];
+
+const SWITCHES: [(&[&str], Change); 7] = [
+    (&["replace_durable"], |o| o.is_durable_replaced = true),
+    (&["SD", "stan_debug"], |o| o.log.streaming.debug = true),
+    (&["SV", "stan_trace"], |o| o.log.streaming.trace = true),
+    (&["SDV"], |o| o.log.streaming = Verbosity { debug: true, trace: true }),
+    (&["D", "debug"], |o| o.log.server.debug = true),
+    (&["V", "trace", "VV"], |o| o.log.server.trace = true),
+    (&["DV", "DVV"], |o| o.log.server = Verbosity { debug: true, trace: true }),
+];
+
+#[test]
+fn every_flag_with_a_value_in_every_spelling() {
+    for (names, value, change) in VALUE_FLAGS {
+        let mut expected = options(&[]);
+        change(&mut expected);
+        for name in names {
+            for dashes in ["-", "--"] {
+                let flag = format!("{dashes}{name}");
+                assert_eq!(options(&[&flag, value]), expected, "{flag} {value}");
+                assert_eq!(options(&[&format!("{flag}={value}")]), expected, "{flag}={value}");
+                assert_eq!(options(&["serve", &flag, value]), expected, "serve {flag} {value}");
+            }
+            check_error(
+                &[&format!("-{name}")],
+                &format!("-{name}: a value must follow (see weirlog --help)"),
+            );
+        }
+    }
+}
+
+#[test]
+fn every_switch_in_every_spelling() {
+    for (names, change) in SWITCHES {
+        let unchanged = options(&[]);
+        let mut expected = unchanged.clone();
+        change(&mut expected);
+        for name in names {
+            for dashes in ["-", "--"] {
+                let flag = format!("{dashes}{name}");
+                assert_eq!(options(&[&flag]), expected, "{flag}");
+                for on in ["1", "t", "T", "true", "TRUE", "True"] {
+                    assert_eq!(options(&[&format!("{flag}={on}")]), expected, "{flag}={on}");
+                }
+                for off in ["0", "f", "F", "false", "FALSE", "False"] {
+                    assert_eq!(options(&[&format!("{flag}={off}")]), unchanged, "{flag}={off}");
+                }
+            }
+            for bad in ["", "yes", "2"] {
+                let expected = format!("-{name}: a switch is true or false: {bad:?}");
+                check_error(&[&format!("--{name}={bad}")], &expected);
+            }
+            // A switch takes no value from the next word.
+            check_error(
+                &[&format!("-{name}"), "false"],
+                "no such command: \"false\" (see weirlog --help)",
+            );
+        }
+    }
+    assert!(!options(&["-T=false"]).log.is_time_shown);
+    assert!(!options(&["--logtime=0"]).log.is_time_shown);
+    assert!(options(&["-T"]).log.is_time_shown);
+}
+
+#[test]
+fn the_last_of_several_wins() {
+    let got = options(&[
+        "-mm",
+        "1",
+        "--max_msgs=2",
+        "-mm=3",
+        "-SD",
+        "-SD=false",
+        "-p",
+        "1",
+        "-port",
+        "2",
+    ]);
+    assert_eq!(got.channel_limits.messages_max, 3);
+    assert!(!got.log.streaming.debug);
+    assert_eq!(got.listen.port, Some(2));
+    assert_eq!(options(&["-mm", "1", "serve", "-mm", "2"]).channel_limits.messages_max, 2);
+}
+
+#[test]
+fn values_may_look_like_flags_or_hold_anything() {
+    assert_eq!(options(&["-dir", "-D"]).directory, PathBuf::from("-D"));
+    assert_eq!(options(&["-dir=a=b"]).directory, PathBuf::from("a=b"));
+    assert_eq!(options(&["-dir", "a b,c"]).directory, PathBuf::from("a b,c"));
+    let raw = OsString::from_vec(vec![b'/', 0xff]);
+    let parsed = parse([OsString::from("-dir"), raw.clone()]).unwrap();
+    let Command::Serve(got) = parsed.command else { panic!("not served") };
+    assert_eq!(got.directory, PathBuf::from(raw));
+}
+
+#[test]
+fn commands() {
+    let command = |line: &[&str]| parse(words(line)).unwrap().command;
+    for line in [
+        &["-h"][..],
+        &["--help"],
+        &["-help=true"],
+        &["-h=1"],
+        &["help"],
+        &["-D", "-h", "-nonsense"],
+        &["-clustered", "-h"],
+        &["serve", "--help"],
+    ] {
+        assert_eq!(command(line), Command::Help, "{line:?}");
+    }
+    for line in [&["-v"][..], &["--version"], &["version"], &["-mm", "x", "-v"], &["-v=T"]] {
+        assert_eq!(command(line), Command::Version, "{line:?}");
+    }
+    assert!(version_line().starts_with("weirlog version 0."));
+    let sim = |seed, seeds, steps| Command::Sim(SimOptions { seed, seeds, steps });
+    assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
+    assert_eq!(command(&["sim", "--seed", "0xff", "-steps=5"]), sim(Some(255), 100, 5));
+    assert_eq!(command(&["--", "sim", "-seeds", "3"]), sim(None, 3, 10_000));
+    assert_eq!(command(&["sim", "-h"]), Command::SimHelp);
+    check_error(&["sim", "-mm", "1"], "flag provided but not defined: -mm (see weirlog --help)");
+    check_error(&["sim", "-seeds", "0"], "-seeds: must be from 1 to 18446744073709551615: \"0\"");
+    check_error(&["sim", "x"], "unexpected argument: \"x\" (see weirlog --help)");
+    check_error(&["-D", "sim"], "flags of sim must follow the word sim (see weirlog --help)");
+    check_error(&["serve", "sim"], "unexpected argument: \"sim\" (see weirlog --help)");
+    check_error(&["start"], "no such command: \"start\" (see weirlog --help)");
+    check_error(&["-", "-mm"], "no such command: \"-\" (see weirlog --help)");
+    check_error(&["--", "-mm"], "no such command: \"-mm\" (see weirlog --help)");
+}
+
+#[test]
+fn bad_words() {
+    check_error(&["--xyz"], "flag provided but not defined: -xyz (see weirlog --help)");
+    check_error(&["-xyz=1"], "flag provided but not defined: -xyz (see weirlog --help)");
+    check_error(&["-a\nb"], "flag provided but not defined: -a\\nb (see weirlog --help)");
+    // Neither prefixes nor another case will do.
+    check_error(&["-max_msg", "1"], "flag provided but not defined: -max_msg (see weirlog --help)");
+    check_error(&["-CID", "1"], "flag provided but not defined: -CID (see weirlog --help)");
+    check_error(&["-mm5"], "flag provided but not defined: -mm5 (see weirlog --help)");
+    check_error(&["---mm", "5"], "not a flag: \"---mm\" (see weirlog --help)");
+    check_error(&["-=5"], "not a flag: \"-=5\" (see weirlog --help)");
+    let raw = OsString::from_vec(vec![b'-', 0xff]);
+    assert!(matches!(parse([raw]), Err(ArgsError::UnknownFlag { .. })));
+    let raw = OsString::from_vec(vec![0xff]);
+    let refused = parse([OsString::from("-cid"), raw]).unwrap_err();
+    assert_eq!(refused.to_string(), "-cid: not valid UTF-8: \"\u{fffd}\"");
+}
+
+#[test]
+fn bad_values_name_the_flag_as_typed() {
+    for name in ["mc", "max_channels", "msu", "max_subs", "mm", "max_msgs", "mb", "max_bytes"] {
+        check_error(
+            &[&format!("--{name}"), "-5"],
+            &format!("-{name}: limit cannot be negative: \"-5\""),
+        );
+    }
+    for name in ["ma", "max_age", "mi", "max_inactivity"] {
+        check_error(
+            &[&format!("-{name}=-5s")],
+            &format!("-{name}: limit cannot be negative: \"-5s\""),
+        );
+    }
+    check_error(&["-hbf", "-1"], "-hbf: limit cannot be negative: \"-1\"");
+    check_error(&["-mm", "1", "-max_msgs", "x"], "-max_msgs: not a whole number: \"x\"");
+    check_error(&["-mm", "1k"], "-mm: not a whole number: \"1k\"");
+    check_error(&["-mb", "1x"], "-mb: not a size (such as 1048576, 64kb, 1mb): \"1x\"");
+    check_error(&["-ma", "10"], "-ma: not a duration (such as 100ms, 30s, 1m30s, 1.5h, 0): \"10\"");
+    check_error(&["-hbi", "0"], "-hbi: must be longer than 0: \"0\"");
+    check_error(&["-hb_timeout", "-1s"], "-hb_timeout: must be longer than 0: \"-1s\"");
+    check_error(&["-p", "70000"], "-p: must be from 1 to 65535: \"70000\"");
+    check_error(&["--shards", "0"], "-shards: must be from 1 to 64: \"0\"");
+    check_error(&["--shards", "65"], "-shards: must be from 1 to 64: \"65\"");
+    check_error(&["--cores", "0"], "-cores: must be from 1 to 1024: \"0\"");
+    check_error(&["--max_payload", "0"], "-max_payload: must be from 1 to 67108864: \"0\"");
+    check_error(&["-st", "bolt"], "-st: unsupported store type, use file or memory: \"bolt\"");
+    check_error(
+        &["--store", "SQL"],
+        "-store: not available: SQL stores, use file or memory: \"SQL\"",
+    );
+    check_error(&["-dir", ""], "-dir: must not be empty: \"\"");
+    check_error(&["-P="], "-P: must not be empty: \"\"");
+    check_error(
+        &["-cid", "a b"],
+        "-cid: must be a word that can stand in a subject: no blanks, no wildcards: \"a b\"",
+    );
+    check_error(&["-n", "a b"], "-n: must be a name without blanks: \"a b\"");
+    check_error(&["-mm", "1\n2"], "-mm: not a whole number: \"1\\n2\"");
+    check_error(&["-mm="], "-mm: not a whole number: \"\"");
+}
+
+/// Every flag without effect, with a value and why it is moot.
+const MOOT: [(&str, &str); 19] = [
+    ("file_compact_enabled=false", "segments are cleaned in the background"),
+    ("file_compact_frag=50", "segments are cleaned in the background"),
+    ("file_compact_interval=300", "segments are cleaned in the background"),
+    ("file_compact_min_size=1mb", "segments are cleaned in the background"),
+    ("file_buffer_size=2mb", "batches are written as they are, without a buffer"),
+    ("file_crc=false", "each record is always checked"),
+    ("file_crc_poly=3988292384", "checksums are always CRC-32C"),
+    ("file_sync=false", "every acknowledgement waits for the disk"),
+    ("file_slice_max_msgs=1", "segments have a size of their own"),
+    ("file_slice_max_bytes=64mb", "segments have a size of their own"),
+    ("file_slice_max_age=1h", "segments have a size of their own"),
+    ("file_slice_archive_script=/bin/true", "no script is run and nothing is archived"),
+    ("file_fds_limit=100", "open files do not grow with the channels"),
+    ("file_parallel_recovery=4", "shards always recover side by side"),
+    ("file_truncate_bad_eof", "a torn end of the log is always cut off"),
+    ("file_read_buffer_size=2mb", "reads are as long as what is asked for"),
+    ("file_auto_sync=1m", "every acknowledgement waits for the disk"),
+    ("io_batch_size=1024", "batches follow the load"),
+    ("io_sleep_time=0", "batches follow the load"),
+];
+
+#[test]
+fn moot_flags_give_one_warning_each() {
+    let plain = Command::Serve(options(&[]));
+    for (flag, reason) in MOOT {
+        let name = flag.split('=').next().unwrap();
+        for dashes in ["-", "--"] {
+            let line = format!("{dashes}{flag}");
+            let parsed = parse(words(&[&line, &line])).unwrap();
+            assert_eq!(parsed.command, plain, "{line}");
+            assert_eq!(parsed.warnings, [format!("-{name} has no effect: {reason}")], "{line}");
+        }
+    }
+    let both = parse(words(&["--file_sync=false", "-io_batch_size", "5"])).unwrap();
+    assert_eq!(both.warnings.len(), 2);
+    // What is done anyway needs no warning.
+    assert_eq!(options(&["-file_sync", "--file_crc=true"]), options(&[]));
+    // Their values are checked all the same.
+    check_error(&["-file_sync=no"], "-file_sync: a switch is true or false: \"no\"");
+    check_error(&["-io_batch_size", "x"], "-io_batch_size: not a whole number: \"x\"");
+    check_error(&["-file_crc_poly"], "-file_crc_poly: a value must follow (see weirlog --help)");
+}
+
+/// Every refused flag, by what its error says is missing, and its value that asks for nothing.
+const REFUSED: [(&str, &str); 17] = [
+    (
+        "clustering",
+        "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
+         cluster_log_cache_size=0 cluster_log_snapshots=0 cluster_trailing_logs=0 cluster_sync=false \
+         cluster_raft_logging=false cluster_proceed_on_restore_failure=false \
+         cluster_allow_add_remove_node=false",
+    ),
+    ("fault tolerance groups", "ft_group="),
+    ("partitioning", "partitioning=false"),
+    (
+        "SQL stores",
+        "sql_driver= sql_source= sql_no_caching=false sql_max_open_conns=0 sql_bulk_insert_limit=0",
+    ),
+    ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
+    ("joining an external NATS server", "ns= nats_server="),
+    ("configuration files", "sc= stan_config= c= config= t=false"),
+    ("sending signals to a running server", "sl= signal="),
+    ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
+    (
+        "TLS",
+        "tls=false tlscert= tlskey= tlsverify=false tlscacert= secure=false tls_client_cert= \
+         tls_client_key= tls_client_cacert= help_tls=false",
+    ),
+    ("authentication", "user= pass= auth="),
+    (
+        "routes to other NATS servers",
+        "routes= cluster= cluster_name= cluster_listen= cluster_advertise= no_advertise=false \
+         connect_retries=0",
+    ),
+    ("JetStream", "js=false jetstream=false sd= store_dir="),
+    (
+        "log files and syslog",
+        "l= log= log_size_limit=0 s=false syslog=false r= remote_syslog= syslog_name=",
+    ),
+    ("limiting what a trace line shows", "max_traced_msg_len=0"),
+    ("announcing another address to clients", "client_advertise="),
+    ("writing the ports to a file", "ports_file_dir="),
+];
+
+#[test]
+fn refused_flags_say_what_is_missing_and_never_their_value() {
+    for (what, flags) in REFUSED {
+        for flag in flags.split_whitespace() {
+            let (name, nothing) = flag.split_once('=').unwrap();
+            let start = format!("-{name}: not available yet: {what}; ");
+            for dashes in ["-", "--"] {
+                let typed = format!("{dashes}{name}");
+                let is_switch = nothing == "false";
+                let text = if is_switch { error(&[&typed]) } else { error(&[&typed, "53cret"]) };
+                assert!(text.starts_with(&start), "{text}");
+                assert!(text.len() > start.len(), "{text} does not say what to do instead");
+                assert!(!text.contains("53cret"), "{text}");
+                // Asking for nothing is fine.
+                assert_eq!(options(&[&format!("{dashes}{flag}")]), options(&[]), "{flag}");
+            }
+        }
+    }
+    check_error(&["-clustered"], "-clustered: not available yet: clustering; run one server");
+    check_error(&["-tls=maybe"], "-tls: a switch is true or false: \"maybe\"");
+}
+
+#[test]
+fn these_tables_cover_all_flags() {
+    let mut tested: BTreeSet<&str> = ["T", "logtime", "h", "help", "v", "version"].into();
+    tested.extend(VALUE_FLAGS.iter().flat_map(|(names, ..)| names.iter()));
+    tested.extend(SWITCHES.iter().flat_map(|(names, _)| names.iter()));
+    tested.extend(MOOT.iter().filter_map(|(flag, _)| flag.split('=').next()));
+    let refused = REFUSED.iter().flat_map(|(_, flags)| flags.split_whitespace());
+    tested.extend(refused.filter_map(|flag| flag.split('=').next()));
+    let mut known: BTreeSet<String> =
+        compatible::names().map(|(name, _)| name.to_owned()).collect();
+    for argument in ServeFlags::command().get_arguments() {
+        let names = argument.get_long_and_visible_aliases().unwrap();
+        known.extend(names.into_iter().map(str::to_owned));
+    }
+    let known: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+    assert_eq!(tested, known);
+}
+
+#[test]
+fn clap_finds_no_fault_with_the_definitions() {
+    ServeFlags::command().debug_assert();
+    SimFlags::command().debug_assert();
+}
+
+#[test]
+fn command_lines_in_use() {
+    let line = "-p 4333 --store file --dir /data --max_msgs 0 --max_bytes 0 --max_channels 0";
+    let got = options(&line.split(' ').collect::<Vec<_>>());
+    assert_eq!((got.channels_max, got.channel_limits.bytes_max), (0, 0));
+    assert_eq!(got.channel_limits.messages_max, 0);
+    let line =
+        "-cid test-cluster -a 127.0.0.1 -p 4333 -st file --dir d -mm 0 -mb 0 --file_sync=false";
+    let parsed = parse(words(&line.split(' ').collect::<Vec<_>>())).unwrap();
+    assert_eq!(
+        parsed.warnings,
+        ["-file_sync has no effect: every acknowledgement waits for the disk"]
+    );
+}

@@ -1,0 +1,39 @@
+//! The `weirlog` program: reads the command line and does what it asks.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+mod args;
+mod banner;
+mod log;
+mod serve;
+
+fn main() -> ExitCode {
+    let parsed = match args::parse(std::env::args_os().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(error) => return fail(&error),
+    };
+    for warning in &parsed.warnings {
+        eprintln!("weirlog: {warning}");
+    }
+    let text = match parsed.command {
+        args::Command::Serve(options) => {
+            return match serve::serve(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            };
+        }
+        args::Command::Help => args::serve_help(),
+        args::Command::SimHelp => args::sim_help(),
+        args::Command::Version => format!("{}\n", args::version_line()),
+        args::Command::Sim(options) => format!("{options:#?}\n"),
+    };
+    // Who closes the pipe early has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("weirlog: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,396 @@
+//! A store of some lives, written by the storage itself; its files are damaged; then it is opened again.
+//!
+//! What must hold: opening ends, with a store or with an error; what is served was published under its number; what is
+//! served once is served again; new messages get new numbers; and without damage nothing is missing.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Choices;
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
+use crate::error::OpenError;
+use crate::format::align_block;
+use crate::request::{
+    Answer, ClientKey, Delivery, Sink, StartAt, Subscribe, SubscriptionKind, Ticket,
+};
+use crate::runtime::Runtime;
+use crate::shard::{Dispatched, Shard};
+use crate::sim::{Chance, Faults, SimDisk, SimExecutor, SimRuntime};
+use crate::storage::{ChannelSlots, Storage, StorageConfig, Tuning, open_store};
+use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId};
+
+type SimStorage = Storage<SimDisk, SimRuntime>;
+
+const SHARD: ShardId = ShardId(0);
+const CHANNELS: [&str; 4] = ["one", "two", "three", "four"];
+const PAYLOAD_BYTES_MAX: usize = 6_000;
+const DAMAGES_MAX: usize = 8;
+/// Two seconds: a retry on a full disk is the longest wait, and the disk is not full.
+const WAITS_MAX: usize = 100_000;
+
+/// What was published, by channel and number. A number whose message was lost by damage may be given again.
+type Published = BTreeMap<(String, u64), Vec<Bytes>>;
+type Served = BTreeMap<(String, u64), Bytes>;
+
+thread_local! {
+    /// The stores to damage, made once.
+    static STORES: OnceCell<Vec<Store>> = const { OnceCell::new() };
+}
+
+/// A store at rest.
+struct Store {
+    files: BTreeMap<String, Vec<u8>>,
+    /// The same store earlier.
+    older: BTreeMap<String, Vec<u8>>,
+    published: Published,
+    /// What must be there: all that was committed.
+    committed: Published,
+}
+
+/// See the module's head.
+pub(super) fn damaged_store(choices: &mut Choices<'_>) {
+    STORES.with(|stores| {
+        let stores = stores.get_or_init(make_stores);
+        let store = &stores[choices.below(stores.len())];
+        let mut files = store.files.clone();
+        let mut count = 0;
+        while count < DAMAGES_MAX && !choices.is_empty() {
+            damage(&mut files, store, choices);
+            count += 1;
+        }
+        check(store, &files, files == store.files);
+    });
+}
+
+fn check(store: &Store, files: &BTreeMap<String, Vec<u8>>, is_as_written: bool) {
+    let executor = SimExecutor::new(1);
+    let disk = new_disk(&executor);
+    executor.block_on(write_files(&disk, files));
+    let mut published = store.published.clone();
+    let mut before: Option<Served> = None;
+    for life in 0..2 {
+        let group = executor.group();
+        let opened = executor.block_on(open(&disk, &group));
+        assert!(opened.is_ok() || !is_as_written);
+        let Ok(storage) = opened else { return };
+        let served = read_all(&executor, &storage, &group);
+        for (key, payload) in &served {
+            let known = published.get(key).is_some_and(|payloads| payloads.contains(payload));
+            assert!(known, "{key:?} was not published as this: {payload:?}");
+        }
+        if is_as_written {
+            let missing = store.committed.keys().find(|key| !served.contains_key(*key));
+            assert_eq!(missing, None, "it was committed");
+            assert_eq!(storage.report().damage, []);
+        }
+        for (key, payload) in before.iter().flatten() {
+            assert_eq!(served.get(key), Some(payload), "served before: {key:?}");
+        }
+        let sizes = [10, 3_000, 200];
+        let mut now_served = served.clone();
+        for (key, payload) in publish_some(&executor, &storage, &group, &sizes, life) {
+            assert!(!served.contains_key(&key), "a number is given once: {key:?}");
+            now_served.insert(key.clone(), payload.clone());
+            published.entry(key).or_default().push(payload);
+        }
+        before = storage.with(SHARD, |shard| shard.failure()).is_none().then_some(now_served);
+        executor.block_on(storage.close());
+        group.kill();
+    }
+}
+
+fn make_stores() -> Vec<Store> {
+    vec![
+        make_store(1, &[(40, true)]),
+        make_store(2, &[(40, false)]),
+        make_store(3, &[(400, true), (30, false), (20, true)]),
+        make_store(4, &[(400, false), (400, false)]),
+    ]
+}
+
+/// Lives with a number of messages each, and whether each ends with a clean stop.
+fn make_store(seed: u64, lives: &[(usize, bool)]) -> Store {
+    let executor = SimExecutor::new(seed);
+    let disk = new_disk(&executor);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut published, mut older) = (Published::new(), BTreeMap::new());
+    for (life, (messages, is_clean)) in lives.iter().enumerate() {
+        let group = executor.group();
+        let storage = executor.block_on(open(&disk, &group)).expect("nothing is damaged");
+        subscribe_durably(&storage, &group);
+        for part in 0..2 {
+            let sizes: Vec<_> = (0..messages / 2 / CHANNELS.len())
+                .map(|_| random.usize(..PAYLOAD_BYTES_MAX) >> random.u32(..9))
+                .collect();
+            let new = publish_some(&executor, &storage, &group, &sizes, life * 2 + part);
+            published.extend(new.into_iter().map(|(key, payload)| (key, vec![payload])));
+            if life + 1 == lives.len() && part == 0 {
+                older = read_files(&disk);
+            }
+        }
+        deliver_and_ack(&executor, &storage, &group);
+        if *is_clean {
+            executor.block_on(storage.close());
+        }
+        group.kill();
+        executor.run_for(Duration::from_millis(10));
+    }
+    Store { files: read_files(&disk), older, committed: published.clone(), published }
+}
+
+fn new_disk(executor: &SimExecutor) -> SimDisk {
+    let disk = SimDisk::new(executor.runtime(), 1);
+    let time_max = Duration::from_micros(1);
+    disk.set_faults(Faults {
+        operation_time_max: time_max,
+        write_time_max: time_max,
+        slow: Chance::NEVER,
+        ..Faults::default()
+    });
+    disk
+}
+
+fn read_files(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
+    let files =
+        disk.paths().into_iter().filter_map(|path| disk.peek(&path).map(|file| (path, file)));
+    files.collect()
+}
+
+async fn write_files(disk: &SimDisk, files: &BTreeMap<String, Vec<u8>>) {
+    for (path, bytes) in files {
+        if let Some((directory, _)) = path.split_once('/') {
+            disk.create_directory(directory).await.expect("it may exist");
+        }
+        let file = disk.create(path).await.expect("paths are different");
+        let used = align_block(used_bytes(bytes)).max(BLOCK_SIZE_BYTES);
+        let mut buffer = file.buffer(used);
+        let length = used.min(bytes.len());
+        buffer[..length].copy_from_slice(&bytes[..length]);
+        file.write_at(0, Rc::new(buffer)).await.expect("the disk is fine");
+        file.truncate(bytes.len() as u64).await.expect("the disk is fine");
+        file.sync().await.expect("the disk is fine");
+    }
+}
+
+/// Without the zeros at the end.
+fn used_bytes(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+/// One thing that disks do to files.
+fn damage(files: &mut BTreeMap<String, Vec<u8>>, store: &Store, choices: &mut Choices<'_>) {
+    let kind = choices.byte() % 16;
+    let Some(path) = files.keys().nth(choices.below(files.len())).cloned() else { return };
+    let other = match kind {
+        10 | 11 => store.older.get(&path).cloned().unwrap_or_default(),
+        12 | 13 => files.values().nth(choices.below(files.len())).cloned().unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let file = files.get_mut(&path).expect("it is one of them");
+    // A little behind the end of what is used, so that what is not may become so.
+    let place = choices.below(used_bytes(file) + BLOCK_SIZE_BYTES);
+    let block = place - place % BLOCK_SIZE_BYTES;
+    let sector = place - place % 512;
+    let from = if kind == 12 { choices.below(other.len()) / BLOCK_SIZE_BYTES } else { 0 };
+    match kind {
+        0..4 => {
+            let bit = choices.byte() % 8;
+            file.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= 1 << bit);
+        }
+        4 | 5 => file.iter_mut().skip(sector).take(512).for_each(|byte| *byte = 0),
+        6 | 7 => file.iter_mut().skip(block).take(BLOCK_SIZE_BYTES).for_each(|byte| *byte = 0),
+        8 => {
+            let with = choices.byte();
+            file.iter_mut().skip(sector).take(512).for_each(|byte| *byte = byte.wrapping_add(with));
+        }
+        9 => file.truncate(if choices.byte() % 2 == 0 { block } else { place }),
+        // The old version of a block comes back, or another block's content.
+        10 | 12 | 13 => {
+            let from = if kind == 10 { block } else { from * BLOCK_SIZE_BYTES };
+            let with = other.iter().skip(from).take(BLOCK_SIZE_BYTES);
+            file.iter_mut().skip(block).zip(with).for_each(|(byte, with)| *byte = *with);
+        }
+        // A whole file's old version.
+        11 if !other.is_empty() => *file = other,
+        14 => file.extend_from_slice(choices.bytes(64)),
+        _ => drop(files.remove(&path)),
+    }
+}
+
+fn config() -> StorageConfig {
+    StorageConfig {
+        cluster_id: "test".into(),
+        shard_count: Some(1),
+        payload_size_bytes_max: 8 * 1024,
+        channels_max: 0,
+        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
+        seed: 7,
+        tuning: Tuning::small(),
+    }
+}
+
+async fn open(disk: &SimDisk, runtime: &SimRuntime) -> Result<SimStorage, OpenError> {
+    let config = config();
+    let info = open_store(disk, &config).await?;
+    let shards: Vec<_> = (0..info.shard_count).map(ShardId).collect();
+    let slots = ChannelSlots::new(config.channels_max);
+    Storage::open(disk.clone(), runtime.clone(), &info, &config, slots, &shards).await
+}
+
+/// Publishes a message of each size to each channel, and returns those that were committed.
+fn publish_some(
+    executor: &SimExecutor,
+    storage: &SimStorage,
+    runtime: &SimRuntime,
+    sizes: &[usize],
+    tag: usize,
+) -> Vec<((String, u64), Bytes)> {
+    let mut published = Vec::new();
+    for (nth, size) in sizes.iter().enumerate() {
+        for channel in CHANNELS {
+            let mut payload = format!("{channel} {tag} {nth} ").into_bytes();
+            payload.resize(payload.len() + size, b'.');
+            let now = runtime.now();
+            let Ok(one) = storage.with(SHARD, |shard| shard.publish(channel, &payload, now)) else {
+                continue;
+            };
+            published.push((one.index, (channel.to_owned(), one.sequence.0), Bytes::from(payload)));
+        }
+        if let Some((index, ..)) =
+            published.last().filter(|_| nth % 3 == 0 || nth + 1 == sizes.len())
+        {
+            wait(executor, storage, *index);
+        }
+    }
+    let committed = storage.with(SHARD, |shard| shard.committed());
+    published.retain(|(index, ..)| *index <= committed);
+    published.into_iter().map(|(_, key, payload)| (key, payload)).collect()
+}
+
+/// Waits until `index` is committed, or never will be.
+fn wait(executor: &SimExecutor, storage: &SimStorage, index: Index) {
+    for _ in 0..WAITS_MAX {
+        storage.pump();
+        let is_over =
+            |shard: &mut Shard<SimDisk>| shard.committed() >= index || shard.failure().is_some();
+        if storage.with(SHARD, is_over) {
+            return;
+        }
+        executor.run_for(Duration::from_micros(20));
+    }
+    panic!("a commit takes for ever");
+}
+
+/// Takes all deliveries.
+#[derive(Default)]
+struct Inbox {
+    served: Served,
+    count: usize,
+    last: Vec<(SubscriptionId, Sequence)>,
+    tokens: BTreeMap<SubscriptionId, u64>,
+}
+
+impl Sink for Inbox {
+    fn has_room(&mut self, _: SubscriptionId, _: &Bytes) -> bool {
+        true
+    }
+
+    fn deliver(&mut self, delivery: Delivery<'_>) {
+        self.count += 1;
+        self.last.push((delivery.subscription, delivery.sequence));
+        let key = (delivery.channel.to_owned(), delivery.sequence.0);
+        let payload = Bytes::copy_from_slice(delivery.payload);
+        if let Some(old) = self.served.insert(key, payload.clone()) {
+            assert_eq!(old, payload, "a message is the same each time");
+        }
+    }
+}
+
+fn request(channel: &str, kind: SubscriptionKind, start: StartAt) -> Subscribe {
+    Subscribe {
+        channel: channel.into(),
+        client: ClientKey { home: SHARD, incarnation: 1 },
+        client_id: "me".into(),
+        kind,
+        target: Bytes::from_static(b"inbox"),
+        in_flight_max: 1_000,
+        ack_wait_ms: 30_000,
+        start,
+        replaces_durable: true,
+    }
+}
+
+/// Reads every channel from its start, and some from a time on, until nothing more comes.
+fn read_all(executor: &SimExecutor, storage: &SimStorage, runtime: &SimRuntime) -> Served {
+    let mut inbox = Inbox::default();
+    let starts = [StartAt::First, StartAt::Time(runtime.now().wall), StartAt::LastReceived];
+    storage.with(SHARD, |shard| {
+        for (channel, start) in CHANNELS.iter().flat_map(|channel| starts.map(|at| (channel, at))) {
+            if shard.channel_bounds(channel).is_some() {
+                let request = request(channel, SubscriptionKind::Plain, start);
+                shard.subscribe(request, Ticket(1), runtime.now());
+            }
+        }
+    });
+    deliver(executor, storage, runtime, &mut inbox);
+    inbox.served
+}
+
+fn deliver(executor: &SimExecutor, storage: &SimStorage, runtime: &SimRuntime, inbox: &mut Inbox) {
+    let mut quiet = 0;
+    while quiet < 20 {
+        storage.pump();
+        executor.run_for(Duration::from_micros(100));
+        quiet += 1;
+        storage.with(SHARD, |shard| {
+            for (_, answer) in shard.take_answers() {
+                quiet = 0;
+                if let Answer::Subscribed { id, token } = answer {
+                    inbox.tokens.insert(id, token);
+                    shard.activate(id, runtime.now());
+                }
+            }
+            let before = inbox.count;
+            while shard.dispatch(runtime.now(), inbox) == Dispatched::More {}
+            if inbox.count > before {
+                quiet = 0;
+            }
+        });
+    }
+}
+
+fn subscribe_durably(storage: &SimStorage, runtime: &SimRuntime) {
+    storage.with(SHARD, |shard| {
+        if shard.client("me").is_none() {
+            shard.open_client("me", b"connection", b"about", Ticket(2), runtime.now());
+        }
+        for channel in CHANNELS {
+            let durable = SubscriptionKind::Durable { name: "durable".into() };
+            shard.subscribe(request(channel, durable, StartAt::First), Ticket(3), runtime.now());
+            let queue = SubscriptionKind::Queue { group: "group".into(), is_durable: true };
+            shard.subscribe(request(channel, queue, StartAt::First), Ticket(4), runtime.now());
+        }
+    });
+}
+
+/// Delivers what there is and lets the positions go to the log.
+fn deliver_and_ack(executor: &SimExecutor, storage: &SimStorage, runtime: &SimRuntime) {
+    let mut inbox = Inbox::default();
+    deliver(executor, storage, runtime, &mut inbox);
+    storage.with(SHARD, |shard| {
+        for (id, sequence) in inbox.last.drain(..) {
+            // Some are left, so that they come again.
+            if let Some(token) = inbox.tokens.get(&id).filter(|_| sequence.0 % 5 > 0) {
+                shard.ack(id, *token, sequence, runtime.now());
+            }
+        }
+        shard.tick(runtime.now());
+    });
+    executor.run_for(Duration::from_millis(20));
+    storage.with(SHARD, |shard| shard.tick(runtime.now()));
+    deliver(executor, storage, runtime, &mut inbox);
+}

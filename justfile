@@ -1,0 +1,29 @@
+# Recipes for daily work; `.ci/run` is the gate.
+
+# Format, lints, tests, a short simulation.
+ci:
+    .ci/run
+
+# Replays one simulator seed.
+sim seed:
+    cargo run --release -q -- sim --seed {{seed}}
+
+# The same seed twice gives the same bytes.
+sim-twice seed="1":
+    cargo build --release -q
+    diff <(target/release/weirlog sim --seed {{seed}}) <(target/release/weirlog sim --seed {{seed}}) && echo same
+
+# In-process benchmarks beside the device's own limit; results go to benches/runs/.
+bench:
+    cargo run --release -q -p weirlog-benches -- engine
+    cargo run --release -q -p weirlog-benches -- parser
+    cargo run --release -q -p weirlog-benches -- recovery
+
+# Every fuzz target for a while.
+fuzz seconds="60":
+    for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run $target -- -max_total_time={{seconds}} || exit 1; done
+
+# The official clients against the release binary.
+conformance:
+    cargo build --release -q
+    conformance/run

@@ -1,0 +1,89 @@
+//! What the front is told at start, and the bounds of its queues, each with its reason.
+
+/// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
+/// pace of its reader. A megabyte keeps a fast link busy for some milliseconds.
+pub const OUTBOX_SOFT_BYTES: usize = 1 << 20;
+/// Below this the deliveries go on: half, so that a pause is worth its bookkeeping.
+pub const OUTBOX_RESUME_BYTES: usize = OUTBOX_SOFT_BYTES / 2;
+/// Bytes published over one connection and not yet acked, above which it is not read further.
+pub const CONNECTION_UNACKED_BYTES_MAX: usize = 16 << 20;
+/// The same for all connections of a core together.
+pub const CORE_UNACKED_BYTES_MAX: usize = 64 << 20;
+/// What a published message costs beside its payload: channel, ids, its place in a queue.
+pub const PUBLISH_OVERHEAD_BYTES: usize = 64;
+/// Bytes of deliveries on the way from one core to one connection of another.
+pub const DELIVERY_WINDOW_BYTES: usize = 256 << 10;
+/// The same while the connection behind a subscription is not known yet.
+pub const DELIVERY_PROBE_BYTES: usize = 8 << 10;
+/// A client that holds an id is asked whether it is still there; it has this long to answer.
+pub const PROBE_TIMEOUT_MS: u64 = 500;
+/// After a ping of a client that failed heartbeats the next heartbeat comes this soon.
+pub const HEARTBEAT_NUDGE_MS: u64 = 1;
+/// Subscribe, close and connect requests of one client id that wait for each other.
+pub const CLIENT_QUEUE_MAX: usize = 64;
+
+/// Settings of the front. Milliseconds and bytes, as the names say.
+#[derive(Debug, Clone)]
+pub struct NetConfig {
+    /// Part of all STAN subjects.
+    pub cluster_id: String,
+    /// Shown to clients.
+    pub server_name: String,
+    /// Shown to clients; new for each start.
+    pub server_id: String,
+    /// The address listened on, as INFO shows it.
+    pub host: String,
+    /// The port listened on, as INFO shows it.
+    pub port: u16,
+    /// Number of shards of the store.
+    pub shard_count: u16,
+    /// Headers and payload of one message at most.
+    pub payload_size_bytes_max: usize,
+    /// Arguments of one control line at most.
+    pub control_line_bytes_max: usize,
+    /// Bytes waiting for one connection, above which it is closed as a slow consumer.
+    pub pending_bytes_max: usize,
+    /// A write that makes no progress for this long closes the connection.
+    pub write_deadline_ms: u64,
+    /// Connections at most, over all cores; 0: no limit.
+    pub connections_max: usize,
+    /// Subscriptions of a connection at most; 0: no limit.
+    pub subscriptions_max: usize,
+    /// A connection that was silent for this long is pinged.
+    pub ping_interval_ms: u64,
+    /// Pings without answer, after which a connection is stale.
+    pub ping_out_max: u32,
+    /// Time between two heartbeats to a STAN client.
+    pub heartbeat_interval_ms: u64,
+    /// How long a STAN client has for its answer.
+    pub heartbeat_timeout_ms: u64,
+    /// More failures than these in a row close the client.
+    pub heartbeat_fail_count_max: u32,
+    /// Whether a durable that is in use is taken over by its next subscriber.
+    pub replaces_durable: bool,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            cluster_id: "test-cluster".to_owned(),
+            server_name: "weirlog".to_owned(),
+            server_id: "weirlog".to_owned(),
+            host: "0.0.0.0".to_owned(),
+            port: 4222,
+            shard_count: 8,
+            payload_size_bytes_max: 1 << 20,
+            control_line_bytes_max: 4096,
+            pending_bytes_max: 64 << 20,
+            write_deadline_ms: 10_000,
+            connections_max: 65_536,
+            subscriptions_max: 0,
+            ping_interval_ms: 120_000,
+            ping_out_max: 2,
+            heartbeat_interval_ms: 30_000,
+            heartbeat_timeout_ms: 10_000,
+            heartbeat_fail_count_max: 10,
+            replaces_durable: false,
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! One core: its connections, its shards and its links in one value, without any waiting in it.
+//!
+//! Events go in (`connection_opened`, `on_bytes`, `on_mesh`, `on_storage`, `on_tick`), each with the time; what is to
+//! be done comes out (`take_flushes`, `take_wakes`, `take_mesh`). Who performs it, sockets and channels or a
+//! simulator, is no matter. After an event the caller pumps the storage and performs what came out.
+
+mod barrier;
+mod delivery;
+mod hub;
+mod protocol;
+mod routing;
+mod sessions;
+mod startup;
+mod windows;
+
+pub(crate) use barrier::Then;
+pub use hub::{Hub, Notice, TimerEvent};
+pub(crate) use routing::take;
+pub use routing::{Found, Message};
+
+use std::rc::Rc;
+
+use weirlog_engine::disk::Disk;
+use weirlog_engine::runtime::Runtime;
+use weirlog_engine::shard::{Dispatched, Shard};
+use weirlog_engine::storage::Storage;
+use weirlog_engine::types::{Monotonic, Now, ShardId};
+
+use crate::config::NetConfig;
+use crate::ids::{ConnectionId, CoreId};
+use crate::info::{InfoKind, info_json};
+use crate::link::{LinkBatch, LinkMessage};
+use crate::nats::emit;
+use crate::nats::parse::{Parsed, parse};
+use crate::outbox::Outbox;
+use crate::stan::Stan;
+use barrier::Barrier;
+use delivery::Courier;
+use startup::Startup;
+
+/// What became of a connection's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Intake {
+    /// So many were taken; the rest is to be offered again, with what came since.
+    pub consumed: usize,
+    /// What to do next.
+    pub next: Next,
+}
+
+/// What a connection's reader does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Read on; it makes no sense to offer fewer than so many bytes.
+    Read {
+        /// The least length of the buffer.
+        needed: usize,
+    },
+    /// Wait until `take_wakes` names the connection, then offer the rest again.
+    Wait,
+    /// Read no more; the connection closes when what waits is written.
+    Close,
+}
+
+/// Where one core stands. See the module.
+pub struct Core<D: Disk, R: Runtime> {
+    pub(crate) hub: Hub,
+    pub(crate) stan: Stan,
+    pub(crate) storage: Rc<Storage<D, R>>,
+    pub(crate) barriers: Vec<Barrier>,
+    pub(crate) startup: Startup,
+    /// Shards to take answers from and to dispatch: all that were touched since the last time.
+    touched: Vec<ShardId>,
+}
+
+impl<D: Disk, R: Runtime> Core<D, R> {
+    /// A core with its recovered shards. [`Core::start`] comes next.
+    #[must_use]
+    pub fn new(
+        config: NetConfig,
+        own: CoreId,
+        core_count: u16,
+        storage: Storage<D, R>,
+        seed: u64,
+    ) -> Self {
+        let stan = Stan::new(&config, storage.shards());
+        Self {
+            hub: Hub::new(config, own, core_count, seed),
+            stan,
+            storage: Rc::new(storage),
+            barriers: Vec::new(),
+            startup: Startup::new(core_count),
+            touched: Vec::new(),
+        }
+    }
+
+    /// The shards: to be pumped after each event, with a doorbell to be waited for.
+    pub fn storage(&self) -> &Rc<Storage<D, R>> {
+        &self.storage
+    }
+
+    /// A connection was accepted from `client_ip`.
+    pub fn connection_opened(&mut self, client_ip: String, now: Now) -> ConnectionId {
+        let id = self.hub.open(client_ip, now.mono);
+        let Some(session) = self.hub.sessions.get(id) else { return id };
+        let json = info_json(&self.hub.config, session.number, &session.client_ip, InfoKind::First);
+        self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
+        let core_count = self.hub.links.core_count();
+        let connections_max = self.hub.config.connections_max.div_ceil(core_count);
+        if connections_max > 0 && self.hub.sessions.len() > connections_max {
+            self.hub.close(id, Some("maximum connections exceeded"));
+        }
+        let ping_interval_ms = self.hub.config.ping_interval_ms;
+        self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
+        id
+    }
+
+    /// A connection's unprocessed bytes, from the first on.
+    pub fn on_bytes(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Intake {
+        if let Some(session) = self.hub.sessions.get_mut(id) {
+            session.active_at = now.mono;
+            session.pings_out = 0;
+        }
+        let limits = self.hub.limits;
+        let mut consumed = 0;
+        let next = loop {
+            match self.hub.sessions.get(id) {
+                Some(session) if !session.is_closing => {
+                    if session.stop.is_some() {
+                        break Next::Wait;
+                    }
+                }
+                _ => break Next::Close,
+            }
+            match parse(&input[consumed..], &limits) {
+                Ok(Parsed::Op { op, consumed: length }) => {
+                    consumed += length;
+                    self.on_op(id, &op, now);
+                }
+                Ok(Parsed::Incomplete { needed }) => break Next::Read { needed },
+                Err(error) => self.hub.close(id, error.error_text()),
+            }
+        };
+        self.settle(now);
+        Intake { consumed, next }
+    }
+
+    /// A connection is gone.
+    pub fn connection_closed(&mut self, id: ConnectionId, now: Now) {
+        let Some(mut session) = self.hub.sessions.remove(id) else { return };
+        self.hub.unacked_bytes -= session.unacked_bytes;
+        for (index, subscription) in session.subscriptions.take_all() {
+            let subscriber = crate::ids::Subscriber { connection: id, index };
+            self.hub.forget_interest(subscriber, subscription);
+        }
+        for (core, mut credit) in session.held_credits {
+            credit.connection = None;
+            self.hub.push_credit(core, credit);
+        }
+        for (shard, subscription) in session.paused {
+            self.with_shard(shard, |shard| shard.resume(subscription));
+        }
+        self.feed_starved();
+        self.settle(now);
+    }
+
+    /// A batch came from another core.
+    pub fn on_mesh(&mut self, from: CoreId, batch: LinkBatch, now: Now) {
+        let (messages, has_moved) = self.hub.links.accept(from, batch);
+        for message in messages {
+            self.on_link_message(from, message, now);
+        }
+        if has_moved {
+            self.check_barriers(now);
+        }
+        self.settle(now);
+    }
+
+    /// The storage's doorbell rang.
+    pub fn on_storage(&mut self, now: Now) {
+        for shard in self.storage.take_progressed() {
+            self.release_acks(shard);
+            self.touch(shard);
+        }
+        self.settle(now);
+    }
+
+    /// Time has passed: see [`Core::next_deadline`].
+    pub fn on_tick(&mut self, now: Now) {
+        while let Some(event) = self.hub.timers.take_due(now.mono) {
+            match event {
+                TimerEvent::Ping(id) => self.hub.check_alive(id, now),
+                TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
+                TimerEvent::Stan(call) => self.on_stan_timer(call, now),
+            }
+        }
+        for index in 0..self.storage.shards().len() {
+            let shard = self.storage.shards()[index];
+            let is_due = self.storage.with(shard, |shard| {
+                let is_due = shard.next_deadline().is_some_and(|at| at <= now.mono);
+                if is_due {
+                    shard.tick(now);
+                }
+                is_due
+            });
+            if is_due {
+                self.touch(shard);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// When [`Core::on_tick`] wants to be called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        let shards = self.storage.shards().iter();
+        let deadlines =
+            shards.filter_map(|shard| self.storage.with(*shard, |shard| shard.next_deadline()));
+        deadlines.chain(self.hub.timers.next()).min()
+    }
+
+    /// Whether there is more to deliver than one turn does: call [`Core::on_storage`] again after others had theirs.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Connections whose outbox is to be written or that are to be closed. Each is named once until [`Core::flushed`].
+    pub fn take_flushes(&mut self) -> Vec<ConnectionId> {
+        let flushes = std::mem::take(&mut self.hub.flushes);
+        for id in &flushes {
+            if let Some(session) = self.hub.sessions.get_mut(*id) {
+                session.is_flush_due = false;
+            }
+        }
+        flushes
+    }
+
+    /// Connections whose rest may be offered again.
+    pub fn take_wakes(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.hub.wakes)
+    }
+
+    /// Batches for other cores.
+    pub fn take_mesh(&mut self) -> Vec<(CoreId, LinkBatch)> {
+        if self.hub.links.has_outgoing() { self.hub.links.take_batches() } else { Vec::new() }
+    }
+
+    /// What the operator should hear about.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.hub.notices)
+    }
+
+    /// What waits to be written to a connection; none: it is gone or cut, close the socket.
+    #[must_use]
+    pub fn outbox(&self, id: ConnectionId) -> Option<&Outbox> {
+        let session = self.hub.sessions.get(id)?;
+        (!session.is_cut).then_some(&session.outbox)
+    }
+
+    /// Whether a connection is to be closed once its outbox is empty.
+    #[must_use]
+    pub fn is_closing(&self, id: ConnectionId) -> bool {
+        self.hub.sessions.get(id).is_none_or(|session| session.is_closing)
+    }
+
+    /// Whether what waits for a connection should still be written, though it is read no more.
+    #[must_use]
+    pub fn is_open_for_write(&self, id: ConnectionId) -> bool {
+        self.hub.sessions.get(id).is_some_and(|session| session.is_closing && !session.is_cut)
+    }
+
+    /// `count` bytes of a connection's outbox were written. Tells whether that made something else possible.
+    pub fn written(&mut self, id: ConnectionId, count: usize, now: Now) -> bool {
+        let Some(session) = self.hub.sessions.get_mut(id) else { return false };
+        session.outbox.advance(count);
+        if session.paused.is_empty() && session.held_credits.is_empty() {
+            return false;
+        }
+        for (shard, subscription) in self.hub.take_paused(id) {
+            self.with_shard(shard, |shard| shard.resume(subscription));
+        }
+        self.settle(now);
+        true
+    }
+
+    /// A connection's socket takes no more for the moment.
+    pub fn write_blocked(&mut self, id: ConnectionId, now: Now) {
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        if !std::mem::replace(&mut session.has_write_deadline, true) {
+            let sent_total = session.outbox.sent_total();
+            let deadline_ms = self.hub.config.write_deadline_ms;
+            self.hub.set_timer(now, deadline_ms, TimerEvent::Write(id, sent_total));
+        }
+    }
+
+    /// Lends a shard of this core to `work` and remembers to look after it.
+    pub(crate) fn with_shard<T>(
+        &mut self,
+        shard: ShardId,
+        work: impl FnOnce(&mut Shard<D>) -> T,
+    ) -> T {
+        self.touch(shard);
+        self.storage.with(shard, work)
+    }
+
+    fn touch(&mut self, shard: ShardId) {
+        if !self.touched.contains(&shard) {
+            self.touched.push(shard);
+        }
+    }
+
+    /// Does what the event has made possible: requests to this core itself, answers, deliveries. Each touched shard
+    /// has one turn; what is left stays for the next call.
+    pub(crate) fn settle(&mut self, now: Now) {
+        self.run_stan_calls(now);
+        let turns = std::mem::take(&mut self.touched);
+        for shard in turns {
+            for (ticket, answer) in self.storage.with(shard, |shard| shard.take_answers()) {
+                self.on_answer(ticket, answer, now);
+            }
+            let Self { hub, stan, storage, .. } = self;
+            let dispatched = storage.with(shard, |shard| {
+                let mut courier = Courier::new(hub, &mut stan.scratch, shard.id());
+                shard.dispatch(now, &mut courier)
+            });
+            if dispatched == Dispatched::More {
+                self.touch(shard);
+            }
+        }
+        self.run_stan_calls(now);
+    }
+
+    fn on_link_message(&mut self, from: CoreId, message: LinkMessage, now: Now) {
+        match message {
+            LinkMessage::Interest(change) => self.hub.on_remote_interest(from, &change),
+            LinkMessage::Routes(batch) => self.hub.on_routes(&batch),
+            LinkMessage::Publishes(batch) => self.on_publishes(from, &batch, now),
+            LinkMessage::PubAcks { connection, is_direct, bytes, published_bytes } => {
+                self.acked(connection, is_direct, bytes, published_bytes);
+            }
+            LinkMessage::Acks(acks) => {
+                for ack in acks {
+                    self.on_subscription_ack(ack, now);
+                }
+            }
+            LinkMessage::Deliveries(batch) => self.hub.on_deliveries(from, &batch),
+            LinkMessage::Credits(credits) => {
+                let mut resumed = Vec::new();
+                for credit in credits {
+                    self.hub.windows.credit(from, credit, &mut resumed);
+                }
+                for (shard, subscription) in resumed {
+                    self.with_shard(shard, |shard| shard.resume(subscription));
+                }
+            }
+            LinkMessage::Stan(message) => self.on_stan_message(from, message, now),
+        }
+    }
+}

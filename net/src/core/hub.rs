@@ -1,0 +1,290 @@
+//! What a core has beside its shards: connections, interest, links, timers, the registry copy. The parts of the core
+//! that deliver need these while a shard is lent out, so they are one value of their own.
+
+use fastrand::Rng;
+use weirlog_engine::types::{Monotonic, Now, ShardId};
+
+use super::sessions::Sessions;
+use super::windows::Windows;
+use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
+use crate::ids::{ConnectionId, CoreId, Subscriber};
+use crate::interest::{Interest, RemoteInterest};
+use crate::link::{Credit, LinkMessage, Links};
+use crate::nats::emit;
+use crate::nats::parse::ParseLimits;
+use crate::registry::Registry;
+use crate::session::Session;
+use crate::stan::TimerCall;
+use crate::timers::Timers;
+
+use super::routing::Found;
+
+/// What a timer is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TimerEvent {
+    /// Look whether a connection is still alive.
+    Ping(ConnectionId),
+    /// Look whether a write has made progress since so many bytes were sent.
+    Write(ConnectionId, u64),
+    /// STAN's.
+    Stan(TimerCall),
+}
+
+/// Something the operator should hear about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A connection was closed because it did not read what was sent to it.
+    SlowConsumer {
+        /// The number shown to the client.
+        number: u64,
+        /// Its address.
+        client_ip: String,
+        /// What waited for it.
+        pending_bytes: usize,
+    },
+    /// A STAN client was closed because its heartbeats failed.
+    ClientTimedOut {
+        /// Its id.
+        client_id: String,
+    },
+    /// A shard's log takes no more writes.
+    LogFinished {
+        /// The shard.
+        shard: ShardId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One core but for its shards.
+#[derive(Debug)]
+pub struct Hub {
+    pub(crate) config: NetConfig,
+    pub(crate) limits: ParseLimits,
+    pub(crate) links: Links,
+    pub(crate) sessions: Sessions,
+    pub(crate) connections_count: u64,
+    pub(crate) interest: Interest<Subscriber>,
+    pub(crate) remote: RemoteInterest,
+    /// Grows with each change of either interest.
+    pub(crate) interest_version: u64,
+    pub(crate) found: Found,
+    pub(crate) registry: Registry,
+    pub(crate) timers: Timers<TimerEvent>,
+    pub(crate) rng: Rng,
+    pub(crate) windows: Windows,
+    /// Published over this core's connections and not acked.
+    pub(crate) unacked_bytes: usize,
+    /// Connections that wait because all together have published too much.
+    pub(crate) starved: Vec<ConnectionId>,
+    /// Connections with something to write, or to be closed.
+    pub(crate) flushes: Vec<ConnectionId>,
+    /// Connections whose input may be processed further.
+    pub(crate) wakes: Vec<ConnectionId>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+impl Hub {
+    pub(crate) fn new(config: NetConfig, own: CoreId, core_count: u16, seed: u64) -> Self {
+        let limits = ParseLimits {
+            control_line_bytes_max: config.control_line_bytes_max,
+            payload_bytes_max: config.payload_size_bytes_max,
+        };
+        Self {
+            limits,
+            links: Links::new(own, core_count),
+            sessions: Sessions::default(),
+            connections_count: 0,
+            interest: Interest::default(),
+            remote: RemoteInterest::default(),
+            interest_version: 1,
+            found: Found::default(),
+            registry: Registry::default(),
+            timers: Timers::default(),
+            rng: Rng::with_seed(seed),
+            windows: Windows::default(),
+            unacked_bytes: 0,
+            starved: Vec::new(),
+            flushes: Vec::new(),
+            wakes: Vec::new(),
+            notices: Vec::new(),
+            config,
+        }
+    }
+
+    pub(crate) fn own(&self) -> CoreId {
+        self.links.own()
+    }
+
+    pub(crate) fn core_of(&self, shard: ShardId) -> CoreId {
+        CoreId::of_shard(shard, self.links.core_count())
+    }
+
+    /// Lets `work` append to a connection's outbox, if the connection is there and open. A connection that does not
+    /// read is cut.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        id: ConnectionId,
+        size_hint: usize,
+        work: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.is_closing {
+            return;
+        }
+        session.outbox.write_with(size_hint, work);
+        if session.outbox.len() > self.config.pending_bytes_max {
+            self.cut_slow_consumer(id);
+        } else if !session.is_flush_due {
+            session.is_flush_due = true;
+            self.flushes.push(id);
+        }
+    }
+
+    /// Appends `bytes` to a connection's outbox.
+    pub(crate) fn write_owned(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        if self
+            .sessions
+            .get(id)
+            .is_some_and(|session| session.outbox.is_empty() && !session.is_closing)
+        {
+            if let Some(session) = self.sessions.get_mut(id) {
+                session.outbox.append_owned(bytes);
+            }
+            self.mark_flush(id);
+        } else {
+            self.write(id, bytes.len(), |out| out.extend_from_slice(&bytes));
+        }
+    }
+
+    /// Closes a connection, after an `-ERR` if there is a text and after what waits is written.
+    pub(crate) fn close(&mut self, id: ConnectionId, error_text: Option<&str>) {
+        if let Some(text) = error_text {
+            self.write(id, text.len() + 16, |out| emit::err(out, text));
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.is_closing = true;
+        }
+        self.mark_flush(id);
+    }
+
+    /// Puts a connection on the list of those the edge has to look at.
+    pub(crate) fn mark_flush(&mut self, id: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && !std::mem::replace(&mut session.is_flush_due, true)
+        {
+            self.flushes.push(id);
+        }
+    }
+
+    /// Closes a connection at once, with all that waits for it.
+    pub(crate) fn cut_slow_consumer(&mut self, id: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.is_cut {
+            return;
+        }
+        session.is_closing = true;
+        session.is_cut = true;
+        self.notices.push(Notice::SlowConsumer {
+            number: session.number,
+            client_ip: session.client_ip.clone(),
+            pending_bytes: session.outbox.len(),
+        });
+        self.mark_flush(id);
+    }
+
+    /// Whether a connection can take more of history.
+    pub(crate) fn has_outbox_room(&self, id: ConnectionId) -> bool {
+        self.sessions.get(id).is_none_or(|session| session.outbox.len() < OUTBOX_SOFT_BYTES)
+    }
+
+    /// Gives credit back for deliveries from `core`, or keeps it until the connection has read on.
+    pub(crate) fn grant(&mut self, core: CoreId, credit: Credit) {
+        let full = credit.connection.filter(|id| !self.has_outbox_room(*id));
+        match full.and_then(|id| self.sessions.get_mut(id)) {
+            Some(session) => session.held_credits.push((core, credit)),
+            None => self.push_credit(core, credit),
+        }
+    }
+
+    /// Sends a credit to `core`, together with the one before it if they are for the same.
+    pub(crate) fn push_credit(&mut self, core: CoreId, credit: Credit) {
+        if let Some(LinkMessage::Credits(credits)) = self.links.last_mut(core) {
+            match credits.last_mut() {
+                Some(last)
+                    if last.shard == credit.shard
+                        && last.subscription == credit.subscription
+                        && last.connection == credit.connection =>
+                {
+                    last.bytes += credit.bytes;
+                }
+                _ => credits.push(credit),
+            }
+        } else {
+            self.links.push(core, LinkMessage::Credits(vec![credit]));
+        }
+    }
+
+    /// Takes what waits for room in a connection's outbox, if there is room now.
+    pub(crate) fn take_paused(&mut self, id: ConnectionId) -> Vec<super::windows::SubscriptionKey> {
+        let Some(session) = self.sessions.get_mut(id) else { return Vec::new() };
+        if session.outbox.len() > OUTBOX_RESUME_BYTES {
+            return Vec::new();
+        }
+        let paused = std::mem::take(&mut session.paused);
+        for (core, credit) in std::mem::take(&mut session.held_credits) {
+            self.push_credit(core, credit);
+        }
+        paused
+    }
+
+    /// Sets a timer `ms` from now.
+    pub(crate) fn set_timer(&mut self, now: Now, ms: u64, event: TimerEvent) {
+        self.timers.set(now.mono.after_ms(ms), event);
+    }
+
+    /// Looks whether a connection is alive: pings it if it was silent, closes it if it stayed so.
+    pub(crate) fn check_alive(&mut self, id: ConnectionId, now: Now) {
+        let interval_ms = self.config.ping_interval_ms;
+        let pings_out_max = self.config.ping_out_max;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.is_closing {
+            return;
+        }
+        let due = session.active_at.after_ms(interval_ms);
+        if due > now.mono {
+            self.timers.set(due, TimerEvent::Ping(id));
+            return;
+        }
+        if session.pings_out >= pings_out_max {
+            self.close(id, Some("Stale Connection"));
+            return;
+        }
+        session.pings_out += 1;
+        self.write(id, 8, emit::ping);
+        self.set_timer(now, interval_ms, TimerEvent::Ping(id));
+    }
+
+    /// Looks whether a connection has read on since `sent_total` bytes were sent.
+    pub(crate) fn check_write(&mut self, id: ConnectionId, sent_total: u64, now: Now) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.outbox.is_empty() {
+            session.has_write_deadline = false;
+        } else if session.outbox.sent_total() == sent_total {
+            self.cut_slow_consumer(id);
+        } else {
+            let sent_total = session.outbox.sent_total();
+            let deadline_ms = self.config.write_deadline_ms;
+            self.set_timer(now, deadline_ms, TimerEvent::Write(id, sent_total));
+        }
+    }
+
+    /// Adds a connection and greets it.
+    pub(crate) fn open(&mut self, client_ip: String, now: Monotonic) -> ConnectionId {
+        self.connections_count += 1;
+        let core_count = self.links.core_count() as u64;
+        let number = (self.connections_count - 1) * core_count + u64::from(self.own().0) + 1;
+        self.sessions.insert(|id| Session::new(id, number, client_ip, now))
+    }
+}

@@ -1,0 +1,194 @@
+//! What a client's operations do: core NATS here, channels in `stan`.
+
+use weirlog_engine::disk::Disk;
+use weirlog_engine::runtime::Runtime;
+use weirlog_engine::types::Now;
+
+use super::barrier::Then;
+use super::{Core, Message};
+use crate::ids::{ConnectionId, Subscriber};
+use crate::info::{Connect, InfoKind, info_json};
+use crate::nats::emit;
+use crate::nats::op::Op;
+use crate::session::{Greeting, Stop, Subscription};
+use crate::stan::subjects::{INBOX_PREFIX, SERVICE_PREFIX, ServerInbox};
+use crate::subject::{is_valid_pattern, is_valid_publish};
+
+impl<D: Disk, R: Runtime> Core<D, R> {
+    /// One operation of a connection that is open.
+    #[inline]
+    pub(crate) fn on_op(&mut self, id: ConnectionId, op: &Op<'_>, now: Now) {
+        match *op {
+            Op::Pub { subject, reply, payload } => {
+                self.on_publish(
+                    id,
+                    &Message { subject, reply, header_bytes: None, block: payload },
+                    now,
+                );
+            }
+            Op::HPub { subject, reply, headers, block, .. } => {
+                if self.hub.sessions.get(id).is_some_and(|session| session.options.headers) {
+                    let header_bytes = Some(headers.len());
+                    self.on_publish(id, &Message { subject, reply, header_bytes, block }, now);
+                } else {
+                    self.hub.close(id, None);
+                }
+            }
+            Op::Sub { subject, queue, sid } => self.on_sub(id, subject, queue, sid),
+            Op::Unsub { sid, max } => self.on_unsub(id, sid, max),
+            Op::Ping => self.on_ping(id, now),
+            Op::Connect(json) => self.on_connect(id, json),
+            Op::Pong | Op::Info | Op::Ok => {}
+            Op::Err(_) => self.hub.close(id, None),
+        }
+    }
+
+    /// A message, for a channel, for the server or for subscribers.
+    #[inline]
+    fn on_publish(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) {
+        let Some(session) = self.hub.sessions.get(id) else { return };
+        let is_pedantic = session.options.pedantic;
+        let is_verbose = session.options.verbose;
+        let no_responders = session.options.no_responders;
+        if is_pedantic && !is_valid_publish(message.subject) {
+            self.hub.write(id, 40, |out| emit::err(out, "Invalid Publish Subject"));
+        }
+        if is_verbose {
+            self.hub.write(id, 8, emit::ok);
+        }
+        if self.serve(id, message, now) {
+            return;
+        }
+        let is_delivered = self.hub.route(message, Some(id));
+        if let Some(reply) = message.reply
+            && no_responders
+            && !is_delivered
+        {
+            self.hub.answer_no_responders(id, message.subject, reply);
+        }
+    }
+
+    /// Takes a message if its subject is one of the server's own.
+    #[inline]
+    fn serve(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) -> bool {
+        let payload = message.block.get(message.header_bytes.unwrap_or(0)..).unwrap_or_default();
+        if message.subject.starts_with(SERVICE_PREFIX) {
+            if self.stan.subjects.is_publish(message.subject) {
+                self.on_channel_message(id, payload, message.reply, now);
+                return true;
+            }
+            let service = self.stan.subjects.service(message.subject);
+            if let Some(service) = service {
+                self.on_stan_request(id, service, payload, message.reply.unwrap_or_default(), now);
+            }
+            return service.is_some();
+        }
+        if message.subject.starts_with(INBOX_PREFIX)
+            && let Some(inbox) = ServerInbox::parse(message.subject)
+        {
+            self.on_server_inbox(id, inbox, payload, now);
+            return true;
+        }
+        false
+    }
+
+    fn on_sub(&mut self, id: ConnectionId, subject: &[u8], queue: Option<&[u8]>, sid: &[u8]) {
+        let subscriptions_max = self.hub.config.subscriptions_max;
+        let Some(session) = self.hub.sessions.get(id) else { return };
+        let is_verbose = session.options.verbose;
+        if !is_valid_pattern(subject) {
+            self.hub.write(id, 32, |out| emit::err(out, "Invalid Subject"));
+            return;
+        }
+        // A sid in use: the first stays.
+        if session.subscriptions.index_of(sid).is_none() {
+            if subscriptions_max > 0 && session.subscriptions.len() >= subscriptions_max {
+                self.hub.write(id, 48, |out| emit::err(out, "maximum subscriptions exceeded"));
+                return;
+            }
+            let subscription = Subscription {
+                sid: sid.into(),
+                subject: subject.into(),
+                queue: queue.map(Into::into),
+                delivered: 0,
+                max: 0,
+            };
+            self.hub.add_subscription(id, subscription);
+        }
+        if is_verbose {
+            self.hub.write(id, 8, emit::ok);
+        }
+    }
+
+    fn on_unsub(&mut self, id: ConnectionId, sid: &[u8], max: Option<u64>) {
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        let is_verbose = session.options.verbose;
+        if let Some(index) = session.subscriptions.index_of(sid) {
+            let is_over = session.subscriptions.set_max(index, max.unwrap_or(0));
+            // What is known about this connection's ack subject may not hold any more.
+            self.hub.interest_version += 1;
+            if is_over {
+                self.hub.drop_subscription(Subscriber { connection: id, index });
+            }
+        }
+        if is_verbose {
+            self.hub.write(id, 8, emit::ok);
+        }
+    }
+
+    fn on_ping(&mut self, id: ConnectionId, now: Now) {
+        let Self { hub, .. } = self;
+        let Some(session) = hub.sessions.get_mut(id) else { return };
+        if hub.links.is_applied(&session.marks) {
+            self.pong(id);
+            return;
+        }
+        session.stop = Some(Stop::Barrier);
+        let marks = session.marks.clone();
+        self.after_applied(marks, Then::Pong(id), now);
+    }
+
+    /// All that a connection did before its PING has happened everywhere: it is answered and read on.
+    pub(crate) fn late_pong(&mut self, id: ConnectionId) {
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        assert!(session.stop == Some(Stop::Barrier), "a PING stops its connection until the PONG");
+        session.stop = None;
+        self.hub.wakes.push(id);
+        self.pong(id);
+    }
+
+    fn pong(&mut self, id: ConnectionId) {
+        self.hub.write(id, 8, emit::pong);
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        let is_first = std::mem::replace(&mut session.greeting, Greeting::Done) == Greeting::First;
+        if is_first && session.options.protocol >= 1 {
+            let json = info_json(
+                &self.hub.config,
+                session.number,
+                &session.client_ip,
+                InfoKind::Connected,
+            );
+            self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
+        }
+    }
+
+    fn on_connect(&mut self, id: ConnectionId, json: &[u8]) {
+        let options = match Connect::parse(json) {
+            Ok(options) => options,
+            Err(error) => {
+                self.hub.close(id, error.error_text());
+                return;
+            }
+        };
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        let is_verbose = options.verbose;
+        session.options = options;
+        // A second CONNECT begins anew.
+        for (index, subscription) in session.subscriptions.take_all() {
+            self.hub.forget_interest(Subscriber { connection: id, index }, subscription);
+        }
+        if is_verbose {
+            self.hub.write(id, 8, emit::ok);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The edge of one core: sockets, channels and timers around a [`Core`]. It decides nothing; it carries bytes in and
+//! out, rings bells, and never keeps the core borrowed over a wait.
+
+mod line;
+mod reader;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use glommio::net::AcceptedTcpStream;
+use weirlog_engine::disk::Disk;
+use weirlog_engine::runtime::{Doorbell, Runtime};
+use weirlog_engine::types::Monotonic;
+
+use crate::core::{Core, Notice};
+use crate::ids::ConnectionId;
+use crate::mesh::{Incoming, Mesh};
+use line::Line;
+use reader::SCRATCH_SIZE_BYTES;
+
+/// One core with its edges.
+pub struct Front<D: Disk, R: Runtime> {
+    core: RefCell<Core<D, R>>,
+    runtime: R,
+    mesh: OnceCell<Mesh>,
+    lines: RefCell<Vec<Option<Rc<Line>>>>,
+    /// What sockets are read into, one after the other.
+    scratch: RefCell<Vec<u8>>,
+    /// When the timer task will wake; none: not before it is rung.
+    armed: Cell<Option<Monotonic>>,
+    timer_bell: Doorbell,
+    is_stopping: Cell<bool>,
+    on_notice: Box<dyn Fn(Notice)>,
+}
+
+impl<D: Disk, R: Runtime> Front<D, R> {
+    /// Edges around `core`, which is not started yet. `on_notice` tells the operator.
+    #[must_use]
+    pub fn new(core: Core<D, R>, runtime: R, on_notice: Box<dyn Fn(Notice)>) -> Rc<Self> {
+        Rc::new(Self {
+            core: RefCell::new(core),
+            runtime,
+            mesh: OnceCell::new(),
+            lines: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH_SIZE_BYTES]),
+            armed: Cell::new(None),
+            timer_bell: Doorbell::default(),
+            is_stopping: Cell::new(false),
+            on_notice,
+        })
+    }
+
+    /// Starts the core and its tasks. Returns when all cores are ready for connections.
+    pub async fn start(self: &Rc<Self>, mesh: Mesh, incoming: Vec<Incoming>) {
+        assert!(self.mesh.set(mesh).is_ok(), "a core is started once");
+        for link in incoming {
+            glommio::spawn_local(self.clone().receive(link)).detach();
+        }
+        glommio::spawn_local(self.clone().run_storage()).detach();
+        glommio::spawn_local(self.clone().run_timers()).detach();
+        self.with_core(|core, now| core.start(now));
+        while !self.core.borrow().is_ready() {
+            // Once at start, some hundred microseconds: not worth a bell.
+            self.runtime.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Takes over a socket that any core has accepted.
+    pub fn accept(self: &Rc<Self>, socket: AcceptedTcpStream) {
+        if self.is_stopping.get() {
+            return;
+        }
+        let stream = socket.bind_to_executor();
+        let client_ip =
+            stream.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
+        // Without it small answers wait for the client's delayed acks; a socket that refuses is about to close.
+        let _ = stream.set_nodelay(true);
+        let id = self.with_core(|core, now| core.connection_opened(client_ip, now));
+        let line = Rc::new(Line::new(id, stream));
+        {
+            let mut lines = self.lines.borrow_mut();
+            let slot = id.slot as usize;
+            if lines.len() <= slot {
+                lines.resize_with(slot + 1, || None);
+            }
+            lines[slot] = Some(line.clone());
+        }
+        glommio::spawn_local(self.clone().write_loop(line.clone())).detach();
+        glommio::spawn_local(self.clone().read_loop(line.clone())).detach();
+        // The greeting was marked before the line existed.
+        line.writer.ring();
+    }
+
+    /// Ends the core's work: no connection is read any more, all that is open is committed and acked.
+    pub async fn stop(&self) {
+        self.is_stopping.set(true);
+        let storage = self.core.borrow().storage().clone();
+        storage.close().await;
+        self.with_core(Core::on_storage);
+        // The writers have their turn.
+        self.runtime.sleep(Duration::from_millis(5)).await;
+    }
+
+    /// Lets the core do something, then carries out what came of it.
+    pub(crate) fn with_core<T>(
+        &self,
+        work: impl FnOnce(&mut Core<D, R>, weirlog_engine::types::Now) -> T,
+    ) -> T {
+        let now = self.runtime.now();
+        let result = work(&mut self.core.borrow_mut(), now);
+        self.perform();
+        result
+    }
+
+    /// Carries out what the core wants done.
+    fn perform(&self) {
+        let mut core = self.core.borrow_mut();
+        core.storage().pump();
+        let lines = self.lines.borrow();
+        let line = |id: ConnectionId| {
+            lines.get(id.slot as usize).and_then(Option::as_ref).filter(|line| line.id == id)
+        };
+        for id in core.take_flushes() {
+            if let Some(line) = line(id) {
+                line.writer.ring();
+            }
+        }
+        for id in core.take_wakes() {
+            if let Some(line) = line(id) {
+                line.reader.ring();
+            }
+        }
+        if let Some(mesh) = self.mesh.get() {
+            for (to, batch) in core.take_mesh() {
+                mesh.send(to, batch);
+            }
+        }
+        for notice in core.take_notices() {
+            (self.on_notice)(notice);
+        }
+        if core.has_work() {
+            core.storage().doorbell().ring();
+        }
+        let deadline = core.next_deadline();
+        let is_earlier = deadline.is_some_and(|at| self.armed.get().is_none_or(|armed| at < armed));
+        if is_earlier {
+            self.timer_bell.ring();
+        }
+    }
+
+    async fn run_storage(self: Rc<Self>) {
+        let bell = self.core.borrow().storage().doorbell().clone();
+        loop {
+            bell.wait().await;
+            self.with_core(Core::on_storage);
+            // A bell that is rung again at once must not keep the others from their turn.
+            yield_now().await;
+        }
+    }
+
+    async fn run_timers(self: Rc<Self>) {
+        loop {
+            let deadline = self.core.borrow().next_deadline();
+            self.armed.set(deadline);
+            let ring = pin!(self.timer_bell.wait());
+            match deadline {
+                Some(at) => {
+                    let wait = Duration::from_nanos(at.since(self.runtime.now().mono));
+                    first_of(ring, pin!(self.runtime.sleep(wait))).await;
+                }
+                None => ring.await,
+            }
+            if deadline.is_some_and(|at| at <= self.runtime.now().mono) {
+                self.with_core(Core::on_tick);
+            }
+        }
+    }
+
+    async fn receive(self: Rc<Self>, link: Incoming) {
+        while let Some(batch) = link.receiver.recv().await {
+            self.with_core(|core, now| core.on_mesh(link.from, batch, now));
+        }
+    }
+}
+
+/// Returns when either has happened.
+pub(crate) async fn first_of(
+    mut one: std::pin::Pin<&mut impl Future<Output = ()>>,
+    mut other: std::pin::Pin<&mut impl Future<Output = ()>>,
+) {
+    poll_fn(|context| {
+        if one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Lets the other tasks of the executor run first.
+async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,24 @@
+//! The network front of Weirlog: core NATS and NATS Streaming over the engine.
+//!
+//! ```text
+//! socket -> front -> core: session -> stan -> link ==> shard      front and mesh alone know an executor
+//! socket <- front <- core: outbox  <------- link <== deliveries, acks after their commit
+//! ```
+//! A [`core::Core`] is everything of one executor but sockets and channels: events go in with the time, what is to be
+//! written or sent comes out. So a simulator can run the whole server.
+
+pub mod config;
+pub mod core;
+pub mod front;
+pub mod ids;
+pub mod info;
+pub mod interest;
+pub mod link;
+pub mod mesh;
+pub mod nats;
+pub mod outbox;
+pub mod registry;
+pub mod session;
+pub mod stan;
+pub mod subject;
+pub mod timers;

@@ -1,0 +1,146 @@
+//! What waits to be written to one connection: chunks of bytes, sent from the front. Bounded by its owner: above the
+//! soft limit deliveries pause, above the hard limit the connection is closed (see `config`).
+
+use std::collections::VecDeque;
+
+/// A chunk is not grown beyond this: one send takes it, and growing copies.
+const CHUNK_SIZE_BYTES_MAX: usize = 256 << 10;
+/// A new chunk starts with this much room.
+const CHUNK_SIZE_BYTES_MIN: usize = 512;
+/// An idle connection keeps a buffer of at most this size.
+const KEPT_SIZE_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes on their way to a connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    chunks: VecDeque<Vec<u8>>,
+    /// Bytes of the first chunk that are sent.
+    sent: usize,
+    len: usize,
+    sent_total: u64,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes sent since the connection was opened: what a write deadline looks at.
+    #[must_use]
+    pub fn sent_total(&self) -> u64 {
+        self.sent_total
+    }
+
+    /// Lets `work` append to the last chunk; it must not shorten it. `size_hint` is about what it will add.
+    pub fn write_with<T>(&mut self, size_hint: usize, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let tail = self.tail(size_hint);
+        let before = tail.len();
+        let result = work(tail);
+        let after = tail.len();
+        assert!(after >= before);
+        self.len += after - before;
+        result
+    }
+
+    /// Appends a copy of `bytes`.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.write_with(bytes.len(), |tail| tail.extend_from_slice(bytes));
+    }
+
+    /// Appends `bytes`, without a copy if that saves one.
+    pub fn append_owned(&mut self, bytes: Vec<u8>) {
+        if self.is_empty() && bytes.len() >= KEPT_SIZE_BYTES_MAX {
+            self.chunks.clear();
+            self.sent = 0;
+            self.len = bytes.len();
+            self.chunks.push_back(bytes);
+        } else {
+            self.append(&bytes);
+        }
+    }
+
+    /// The bytes to send next; empty only if the outbox is.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.chunks.front().and_then(|chunk| chunk.get(self.sent..)).unwrap_or_default()
+    }
+
+    /// The first `count` bytes of [`Outbox::head`] were sent.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.head().len(), "more was sent than there was");
+        self.sent += count;
+        self.len -= count;
+        self.sent_total += count as u64;
+        let is_chunk_sent = self.chunks.front().is_some_and(|chunk| self.sent == chunk.len());
+        if is_chunk_sent && let Some(mut chunk) = self.chunks.pop_front() {
+            self.sent = 0;
+            if self.chunks.is_empty() && chunk.capacity() <= KEPT_SIZE_BYTES_MAX {
+                chunk.clear();
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    fn tail(&mut self, size_hint: usize) -> &mut Vec<u8> {
+        let has_room = self.chunks.back().is_some_and(|chunk| {
+            chunk.len() + size_hint <= chunk.capacity().max(CHUNK_SIZE_BYTES_MAX)
+        });
+        if !has_room {
+            self.chunks.push_back(Vec::with_capacity(size_hint.max(CHUNK_SIZE_BYTES_MIN)));
+        }
+        self.chunks.back_mut().expect("one was pushed if there was none")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbox: &mut Outbox, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !outbox.is_empty() {
+            let count = outbox.head().len().min(step);
+            assert!(count > 0);
+            all.extend_from_slice(&outbox.head()[..count]);
+            outbox.advance(count);
+        }
+        all
+    }
+
+    #[test]
+    fn bytes_leave_in_order_whatever_the_steps() {
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        for round in 0..50_u8 {
+            let piece = vec![round; usize::from(round) * 977];
+            if round % 3 == 0 {
+                outbox.append_owned(piece.clone())
+            } else {
+                outbox.append(&piece)
+            }
+            expected.extend_from_slice(&piece);
+        }
+        assert_eq!(outbox.len(), expected.len());
+        assert_eq!(drain(&mut outbox, 3_001), expected);
+        assert_eq!(outbox.sent_total(), expected.len() as u64);
+        assert_eq!(outbox.head(), b"");
+    }
+
+    #[test]
+    fn an_idle_outbox_keeps_little() {
+        let mut outbox = Outbox::default();
+        outbox.append(&vec![7; 100_000]);
+        drain(&mut outbox, usize::MAX);
+        assert!(outbox.chunks.iter().map(Vec::capacity).sum::<usize>() <= KEPT_SIZE_BYTES_MAX);
+        outbox.append(b"small");
+        assert_eq!(outbox.head(), b"small");
+    }
+}

@@ -1,0 +1,129 @@
+//! One connection's state: what the client asked for in CONNECT, its subscriptions, what waits to be written to it,
+//! and what it may not do for the moment. Decisions are made in `core/protocol`; nothing here looks anything up.
+
+mod subscriptions;
+
+pub use subscriptions::{Counted, Subscription, Subscriptions};
+
+use weirlog_engine::request::ClientKey;
+use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
+
+use crate::ids::{ConnectionId, CoreId};
+use crate::info::Connect;
+use crate::link::{Credit, Marks};
+use crate::outbox::Outbox;
+
+/// Why a connection's input is not processed further, for the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Other cores have not yet applied what this connection sent before its PING.
+    Barrier,
+    /// Too much is published and not acked.
+    Credit,
+}
+
+/// How far the greeting went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeting {
+    /// INFO is sent, no PING came yet.
+    First,
+    /// A PONG was sent.
+    Done,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name on this core.
+    pub id: ConnectionId,
+    /// The number shown to the client.
+    pub number: u64,
+    /// The client's address, without port.
+    pub client_ip: String,
+    /// What waits to be written.
+    pub outbox: Outbox,
+    /// The last CONNECT, or what holds without one.
+    pub options: Connect,
+    /// How far the greeting went.
+    pub greeting: Greeting,
+    /// What it subscribed to.
+    pub subscriptions: Subscriptions,
+    /// What it caused to be sent to other cores.
+    pub marks: Marks,
+    /// Published and not acked.
+    pub unacked_bytes: usize,
+    /// Why its input waits.
+    pub stop: Option<Stop>,
+    /// No more input is taken; the socket is closed when the outbox is empty, or now if `is_cut`.
+    pub is_closing: bool,
+    /// The socket is closed without sending what waits.
+    pub is_cut: bool,
+    /// Whether it stands on the core's list of connections to flush.
+    pub is_flush_due: bool,
+    /// When bytes came last.
+    pub active_at: Monotonic,
+    /// Pings of ours without answer.
+    pub pings_out: u32,
+    /// Whether a write deadline is set.
+    pub has_write_deadline: bool,
+    /// STAN subscriptions of shards on this core that wait for room in the outbox.
+    pub paused: Vec<(ShardId, SubscriptionId)>,
+    /// Credits of other cores that are kept back until there is room in the outbox.
+    pub held_credits: Vec<(CoreId, Credit)>,
+    /// Lookups of the last publish.
+    pub publisher: Publisher,
+}
+
+/// What a publish needs to know, remembered from the last one: most publishers stay with one channel, one client and
+/// one ack subject.
+#[derive(Debug, Default)]
+pub struct Publisher {
+    /// The channel's name, known to be valid.
+    pub channel: String,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The client or connection id that was looked up.
+    pub client: Vec<u8>,
+    /// Whether it was a connection id.
+    pub is_connection_id: bool,
+    /// What it led to.
+    pub key: Option<ClientKey>,
+    /// The registry's version at that time.
+    pub registry_version: u64,
+    /// The ack subject.
+    pub reply: Vec<u8>,
+    /// `MSG <reply> <sid> `; none without an ack subject.
+    pub ack_head: Option<Vec<u8>>,
+    /// Whether the only subscriber of the ack subject is a plain subscription of this connection.
+    pub is_direct: bool,
+    /// The interest's version at that time.
+    pub interest_version: u64,
+}
+
+impl Session {
+    /// A connection as it is after accept.
+    #[must_use]
+    pub fn new(id: ConnectionId, number: u64, client_ip: String, now: Monotonic) -> Self {
+        Self {
+            id,
+            number,
+            client_ip,
+            outbox: Outbox::default(),
+            options: Connect::default(),
+            greeting: Greeting::First,
+            subscriptions: Subscriptions::default(),
+            marks: Marks::default(),
+            unacked_bytes: 0,
+            stop: None,
+            is_closing: false,
+            is_cut: false,
+            is_flush_due: false,
+            active_at: now,
+            pings_out: 0,
+            has_write_deadline: false,
+            paused: Vec::new(),
+            held_credits: Vec::new(),
+            publisher: Publisher::default(),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A message for a channel: checked on the connection's core, appended on the shard's, acked when it is committed.
+//! This is the path that must be cheap: what was looked up for one message holds for the next.
+
+use weirlog_engine::disk::Disk;
+use weirlog_engine::placement::shard_of_channel;
+use weirlog_engine::request::ClientKey;
+use weirlog_engine::runtime::Runtime;
+use weirlog_engine::types::{Now, ShardId};
+
+use super::errors;
+use super::waiters::{Origin, Waiter, ack_lines, append_ack, refuse_all};
+use super::wire::{PubAck, PubMsg};
+use crate::config::{CONNECTION_UNACKED_BYTES_MAX, CORE_UNACKED_BYTES_MAX, PUBLISH_OVERHEAD_BYTES};
+use crate::core::{Core, Hub, Message, Notice};
+use crate::ids::{ConnectionId, CoreId};
+use crate::link::{LinkMessage, PublishBatch, PublishEntry};
+use crate::registry::Registry;
+use crate::session::{Publisher, Stop};
+use crate::subject::is_valid_channel;
+
+/// The sid of an ack line that is routed by its subject.
+const NO_SID: &[u8] = b"-";
+
+impl<D: Disk, R: Runtime> Core<D, R> {
+    /// A message to `_STAN.pub.<cluster>.<channel>`. The channel is the one inside, as in the reference.
+    #[inline]
+    pub(crate) fn on_channel_message(
+        &mut self,
+        id: ConnectionId,
+        payload: &[u8],
+        reply: Option<&[u8]>,
+        now: Now,
+    ) {
+        let reply = reply.unwrap_or_default();
+        let Ok(message) = PubMsg::decode(payload) else {
+            self.refuse_publish(reply, "");
+            return;
+        };
+        let Some((shard, is_direct)) = self.check_publish(id, &message, reply) else {
+            self.refuse_publish(reply, message.guid);
+            return;
+        };
+        let published_bytes = message.data.len() + PUBLISH_OVERHEAD_BYTES;
+        self.take_credit(id, published_bytes);
+        let own = self.hub.own();
+        let core = self.hub.core_of(shard);
+        if core != own {
+            self.push_publish(core, (id, shard, is_direct), &message);
+            return;
+        }
+        let origin = Origin { core: own, connection: id, is_direct };
+        let published =
+            self.storage.with(shard, |shard| shard.publish(message.subject, message.data, now));
+        let Some(session) = self.hub.sessions.get(id) else { return };
+        let head = session.publisher.ack_head.as_deref().unwrap_or_default();
+        match published {
+            Ok(published) => {
+                self.stan.waiters[usize::from(shard.0)].push(
+                    published.index,
+                    origin,
+                    published_bytes,
+                    |out| {
+                        if !reply.is_empty() {
+                            append_ack(out, head, message.guid);
+                        }
+                    },
+                );
+            }
+            Err(error) => {
+                let mut line = Vec::new();
+                if !reply.is_empty() {
+                    append_ack(&mut line, head, message.guid);
+                }
+                let refusal = refuse_all(&line, &errors::text_of(&error, message.subject));
+                self.acked(id, is_direct, refusal, published_bytes);
+            }
+        }
+    }
+
+    /// Checks a message against what this core knows. Returns its shard, and whether its ack goes straight to the
+    /// connection, with the head of the ack's line in the session.
+    #[inline]
+    fn check_publish(
+        &mut self,
+        id: ConnectionId,
+        message: &PubMsg<'_>,
+        reply: &[u8],
+    ) -> Option<(ShardId, bool)> {
+        let hub = &mut self.hub;
+        let session = hub.sessions.get_mut(id)?;
+        let publisher = &mut session.publisher;
+        if message.guid.is_empty() || message.subject.is_empty() {
+            return None;
+        }
+        if publisher.channel != message.subject {
+            if !is_valid_channel(message.subject) {
+                return None;
+            }
+            publisher.channel.clear();
+            publisher.channel.push_str(message.subject);
+            publisher.shard = shard_of_channel(message.subject, hub.config.shard_count);
+        }
+        publisher.client_of(message, &hub.registry)?;
+        let shard = publisher.shard;
+        if publisher.interest_version != hub.interest_version || publisher.reply != reply {
+            hub.find_ack_way(id, reply);
+        }
+        let session = hub.sessions.get(id)?;
+        Some((shard, session.publisher.is_direct))
+    }
+
+    /// Counts a publish; above its bound the connection is not read further.
+    #[inline]
+    fn take_credit(&mut self, id: ConnectionId, published_bytes: usize) {
+        let hub = &mut self.hub;
+        let Some(session) = hub.sessions.get_mut(id) else { return };
+        session.unacked_bytes += published_bytes;
+        hub.unacked_bytes += published_bytes;
+        if session.unacked_bytes >= CONNECTION_UNACKED_BYTES_MAX {
+            session.stop = Some(Stop::Credit);
+        } else if hub.unacked_bytes >= CORE_UNACKED_BYTES_MAX {
+            session.stop = Some(Stop::Credit);
+            hub.starved.push(id);
+        }
+    }
+
+    /// Hands a message to the core of its shard.
+    fn push_publish(
+        &mut self,
+        core: CoreId,
+        by: (ConnectionId, ShardId, bool),
+        message: &PubMsg<'_>,
+    ) {
+        let (connection, shard, is_direct) = by;
+        let hub = &mut self.hub;
+        let Some(session) = hub.sessions.get_mut(connection) else { return };
+        let head = session.publisher.ack_head.as_deref();
+        let append = |batch: &mut PublishBatch| {
+            batch.bytes.extend_from_slice(message.subject.as_bytes());
+            batch.bytes.extend_from_slice(message.data);
+            let before = batch.bytes.len();
+            if let Some(head) = head {
+                append_ack(&mut batch.bytes, head, message.guid);
+            }
+            let length = |count: usize| u32::try_from(count).expect("part of one payload");
+            batch.entries.push(PublishEntry {
+                shard,
+                connection,
+                is_direct,
+                channel_bytes: length(message.subject.len()),
+                payload_bytes: length(message.data.len()),
+                ack_bytes: length(batch.bytes.len() - before),
+            });
+        };
+        if let Some(LinkMessage::Publishes(batch)) = hub.links.last_mut(core) {
+            append(batch);
+        } else {
+            let mut batch = PublishBatch::default();
+            append(&mut batch);
+            hub.links.push(core, LinkMessage::Publishes(batch));
+        }
+        hub.links.mark(core, &mut session.marks);
+    }
+
+    /// Messages of another core's connections for shards of this core.
+    pub(crate) fn on_publishes(&mut self, from: CoreId, batch: &PublishBatch, now: Now) {
+        let mut rest = batch.bytes.as_slice();
+        for entry in &batch.entries {
+            let channel = crate::core::take(&mut rest, entry.channel_bytes);
+            let payload = crate::core::take(&mut rest, entry.payload_bytes);
+            let ack = crate::core::take(&mut rest, entry.ack_bytes);
+            let channel = std::str::from_utf8(channel).expect("checked by the other core");
+            let published_bytes = payload.len() + PUBLISH_OVERHEAD_BYTES;
+            let PublishEntry { shard, connection, is_direct, .. } = *entry;
+            let origin = Origin { core: from, connection, is_direct };
+            match self.storage.with(shard, |shard| shard.publish(channel, payload, now)) {
+                Ok(published) => {
+                    let waiters = &mut self.stan.waiters[usize::from(shard.0)];
+                    waiters.push(published.index, origin, published_bytes, |out| {
+                        out.extend_from_slice(ack)
+                    });
+                }
+                Err(error) => {
+                    let bytes = refuse_all(ack, &errors::text_of(&error, channel));
+                    let message =
+                        LinkMessage::PubAcks { connection, is_direct, bytes, published_bytes };
+                    self.hub.links.push(from, message);
+                }
+            }
+        }
+        assert!(rest.is_empty(), "entries cover the bytes");
+    }
+
+    /// Sends the acks of what a shard has committed; refuses the rest if it will commit nothing more.
+    pub(crate) fn release_acks(&mut self, shard: ShardId) {
+        let (committed, failure) =
+            self.storage.with(shard, |shard| (shard.committed(), shard.failure()));
+        let slot = usize::from(shard.0);
+        while let Some(waiter) = self.stan.waiters[slot].pop_committed(committed) {
+            self.release(slot, waiter);
+        }
+        let Some(failure) = failure else { return };
+        if !self.stan.finished.contains(&shard) {
+            self.stan.finished.push(shard);
+            self.hub.notices.push(Notice::LogFinished { shard, reason: failure.to_string() });
+        }
+        let text = errors::text_of(&failure, "");
+        while let Some(mut waiter) = self.stan.waiters[slot].pop_failed() {
+            waiter.bytes = refuse_all(&waiter.bytes, &text);
+            self.release(slot, waiter);
+        }
+    }
+
+    fn release(&mut self, slot: usize, waiter: Waiter) {
+        let Waiter { origin, bytes, published_bytes, .. } = waiter;
+        let Origin { core, connection, is_direct } = origin;
+        if core != self.hub.own() {
+            self.hub
+                .links
+                .push(core, LinkMessage::PubAcks { connection, is_direct, bytes, published_bytes });
+            return;
+        }
+        if is_direct {
+            self.hub.write(connection, bytes.len(), |out| out.extend_from_slice(&bytes));
+            self.give_credit(connection, published_bytes);
+            self.stan.waiters[slot].recycle(bytes);
+        } else {
+            self.acked(connection, is_direct, bytes, published_bytes);
+        }
+    }
+
+    /// Acks for a connection of this core, or for whoever has their subjects.
+    pub(crate) fn acked(
+        &mut self,
+        id: ConnectionId,
+        is_direct: bool,
+        bytes: Vec<u8>,
+        published_bytes: usize,
+    ) {
+        if is_direct {
+            self.hub.write_owned(id, bytes);
+        } else {
+            for line in ack_lines(&bytes) {
+                self.hub.route(&Message::plain(line.reply, line.payload), None);
+            }
+        }
+        self.give_credit(id, published_bytes);
+    }
+
+    /// Gives credit back; the connection is read on when half of its bound is free.
+    fn give_credit(&mut self, id: ConnectionId, published_bytes: usize) {
+        let hub = &mut self.hub;
+        if let Some(session) = hub.sessions.get_mut(id) {
+            assert!(
+                session.unacked_bytes >= published_bytes,
+                "no more is acked than was published"
+            );
+            session.unacked_bytes -= published_bytes;
+            hub.unacked_bytes -= published_bytes;
+            let has_credit = session.unacked_bytes < CONNECTION_UNACKED_BYTES_MAX / 2;
+            if has_credit && session.stop == Some(Stop::Credit) {
+                if hub.unacked_bytes < CORE_UNACKED_BYTES_MAX {
+                    session.stop = None;
+                    hub.wakes.push(id);
+                } else if !hub.starved.contains(&id) {
+                    hub.starved.push(id);
+                }
+            }
+        }
+        self.feed_starved();
+    }
+
+    /// Lets connections go on that waited because all together had published too much.
+    pub(crate) fn feed_starved(&mut self) {
+        let hub = &mut self.hub;
+        if hub.starved.is_empty() || hub.unacked_bytes >= CORE_UNACKED_BYTES_MAX / 2 {
+            return;
+        }
+        for id in std::mem::take(&mut hub.starved) {
+            if let Some(session) = hub.sessions.get_mut(id)
+                && session.stop == Some(Stop::Credit)
+                && session.unacked_bytes < CONNECTION_UNACKED_BYTES_MAX
+            {
+                session.stop = None;
+                hub.wakes.push(id);
+            }
+        }
+    }
+
+    fn refuse_publish(&mut self, reply: &[u8], guid: &str) {
+        self.respond(reply, |out| PubAck { guid, error: errors::INVALID_PUBLISH }.encode(out));
+    }
+}
+
+impl Publisher {
+    /// The registered client behind a message: by its connection id if it has one, else by its client id.
+    #[inline]
+    fn client_of(&mut self, message: &PubMsg<'_>, registry: &Registry) -> Option<ClientKey> {
+        let is_connection_id = !message.conn_id.is_empty();
+        let wanted = if is_connection_id { message.conn_id } else { message.client_id.as_bytes() };
+        let is_known = self.registry_version == registry.version()
+            && self.is_connection_id == is_connection_id
+            && self.client == wanted;
+        if !is_known {
+            let found = if is_connection_id {
+                registry.by_connection(wanted)
+            } else {
+                registry.by_id(message.client_id)
+            };
+            self.key = found.map(|client| client.key);
+            self.client.clear();
+            self.client.extend_from_slice(wanted);
+            self.is_connection_id = is_connection_id;
+            self.registry_version = registry.version();
+        }
+        self.key
+    }
+}
+
+impl Hub {
+    /// Finds out how acks get to `reply` and remembers it in the session: straight into the connection if its only
+    /// subscriber is a plain subscription of the connection itself, which never ends by a count.
+    fn find_ack_way(&mut self, id: ConnectionId, reply: &[u8]) {
+        let subscriber = self.sole_subscriber(reply);
+        let version = self.interest_version;
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let own = subscriber.filter(|subscriber| subscriber.connection == id);
+        let subscription = own.and_then(|subscriber| session.subscriptions.get(subscriber.index));
+        let sid = subscription
+            .filter(|subscription| subscription.max == 0)
+            .map(|subscription| &subscription.sid);
+        let publisher = &mut session.publisher;
+        publisher.is_direct = sid.is_some();
+        publisher.ack_head = (!reply.is_empty()).then(|| {
+            let sid = sid.map_or(NO_SID, |sid| sid);
+            [b"MSG ", reply, b" ", sid, b" "].concat()
+        });
+        publisher.reply.clear();
+        publisher.reply.extend_from_slice(reply);
+        publisher.interest_version = version;
+    }
+}
