@@ -7,6 +7,7 @@ mod args;
 mod banner;
 mod log;
 mod serve;
+mod sim;
 
 fn main() -> ExitCode {
     let parsed = match args::parse(std::env::args_os().skip(1)) {
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         args::Command::Help => args::serve_help(),
         args::Command::SimHelp => args::sim_help(),
         args::Command::Version => format!("{}\n", args::version_line()),
-        args::Command::Sim(options) => format!("{options:#?}\n"),
+        args::Command::Sim(options) => return sim::simulate(&options),
     };
     // Who closes the pipe early has seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
@@ -21,7 +21,8 @@ use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weirlog_engine::disk::Disk;
-use weirlog_engine::disk::dma::{DirectoryLock, DmaDisk, GlommioRuntime, lock_directory};
+use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
+use weirlog_engine::disk::lock::{DirectoryLock, lock_directory};
 use weirlog_engine::disk::memory::MemoryDisk;
 use weirlog_engine::error::OpenError;
 use weirlog_engine::runtime::Runtime as _;
@@ -32,7 +33,7 @@ use weirlog_net::core::{Core, Notice};
 use weirlog_net::front::Front;
 use weirlog_net::ids::CoreId;
 use weirlog_net::interest::CoreSet;
-use weirlog_net::mesh::{MeshEnds, make_ends};
+use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
@@ -162,7 +163,10 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
     for seat in seats {
         threads.push(spawn(seat)?);
     }
-    wait_until_listening(&inbox)?;
+    if !wait_until_listening(&inbox, &mut signals)? {
+        // Nothing was promised to anybody yet.
+        return Ok(());
+    }
     let running = Running { address, shard_count, core_count: usize::from(core_count) };
     log.info(wall_time(), ready_line(options, &running));
     if signals.forever().next().is_some() {
@@ -304,11 +308,24 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, ServeError> {
         .map_err(|error| ServeError::Executor(error.to_string()))
 }
 
-fn wait_until_listening(inbox: &Receiver<CoreEvent>) -> Result<(), ServeError> {
-    match inbox.recv() {
-        Ok(CoreEvent::Listening) => Ok(()),
-        Ok(CoreEvent::Failed(error)) => Err(error),
-        Err(_) => Err(ServeError::Executor("all executors have ended".to_owned())),
+/// Returns whether the server listens; if not, a signal came first. Recovery may take its time.
+fn wait_until_listening(
+    inbox: &Receiver<CoreEvent>,
+    signals: &mut Signals,
+) -> Result<bool, ServeError> {
+    loop {
+        match inbox.recv_timeout(SIGNAL_POLL_INTERVAL) {
+            Ok(CoreEvent::Listening) => return Ok(true),
+            Ok(CoreEvent::Failed(error)) => return Err(error),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(ServeError::Executor("all executors have ended".to_owned()));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                if signals.pending().next().is_some() {
+                    return Ok(false);
+                }
+            }
+        }
     }
 }
 
@@ -341,7 +358,7 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
             listen(&front, address, others, &is_stopping, &seat.events).await?;
         }
         Duty::Receive(receiver) => {
-            let receiver = receiver.connect().await;
+            let receiver = connected(receiver.connect()).await;
             while let Some(Handoff::Socket(socket)) = receiver.recv().await {
                 front.accept(socket);
             }
@@ -361,7 +378,7 @@ async fn listen<D: Disk>(
 ) -> Result<(), ServeError> {
     let mut senders = Vec::with_capacity(others.len());
     for sender in others {
-        senders.push(Rc::new(sender.connect().await));
+        senders.push(Rc::new(connected(sender.connect()).await));
     }
     let listener = TcpListener::bind(address).map_err(|error| ServeError::Listen {
         host: address.ip().to_string(),

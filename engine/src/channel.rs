@@ -197,8 +197,14 @@ impl Channels {
 
     pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Channel> {
         let channel = self.by_id.remove(&id)?;
-        self.by_name.remove(&channel.name);
-        self.by_folded_name.remove(&channel.name.to_ascii_lowercase());
+        // Where damage has cost the record of a deletion, the name may be a later channel's already.
+        if self.by_name.get(&channel.name) == Some(&id) {
+            self.by_name.remove(&channel.name);
+        }
+        let folded = channel.name.to_ascii_lowercase();
+        if self.by_folded_name.get(&folded) == Some(&id) {
+            self.by_folded_name.remove(&folded);
+        }
         Some(channel)
     }
 

@@ -17,6 +17,10 @@ use crate::types::{
 /// A chunk is ended when it reaches this.
 const CHUNK_BYTES_TARGET: usize = 256 * 1024;
 
+/// No channel and no log gets here in the lifetime of a machine: beyond it, counting up would overflow.
+const SEQUENCE_END: Sequence = Sequence(1 << 62);
+const INDEX_END: Index = Index(1 << 62);
+
 /// The path of a checkpoint.
 pub(crate) fn checkpoint_path(shard: ShardId, number: u64) -> String {
     format!("{}/checkpoint-{number:010}", shard_directory(shard))
@@ -24,7 +28,10 @@ pub(crate) fn checkpoint_path(shard: ShardId, number: u64) -> String {
 
 /// The number in a checkpoint's name.
 pub(crate) fn number_of(name: &str) -> Option<u64> {
-    name.strip_prefix("checkpoint-")?.parse().ok()
+    let digits = name.strip_prefix("checkpoint-")?;
+    let number: u64 = digits.parse().ok()?;
+    // Another spelling of a number is not a name of ours; and there is always one after it.
+    (format!("{number:010}") == digits && number < u64::MAX).then_some(number)
 }
 
 /// A segment as a checkpoint knows it.
@@ -156,7 +163,7 @@ fn put_channel(out: &mut Vec<u8>, note: &ChannelNote) {
 }
 
 impl Checkpoint {
-    /// Reads a whole checkpoint; `None` if any of it is missing or damaged.
+    /// Reads a whole checkpoint; `None` if any of it is missing, damaged, or nothing that a shard could have been.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut get = Reader::new(bytes);
         let mut checkpoint = Self::default();
@@ -183,9 +190,32 @@ impl Checkpoint {
                         checkpoint.channels.push(get_channel(&mut body)?);
                     }
                 }
-                ChunkKind::End => return has_head.then_some(checkpoint),
+                ChunkKind::End => {
+                    let is_sound = has_head && checkpoint.is_sound();
+                    return is_sound.then_some(checkpoint);
+                }
             }
         }
+    }
+
+    /// Whether a shard can be made of it: the checksum says who wrote it, not that it was right.
+    fn is_sound(&self) -> bool {
+        let ids = self.channels.iter().map(|note| note.id.0);
+        let are_ids_in_order =
+            [0].into_iter().chain(ids.clone()).zip(ids).all(|(before, id)| before < id);
+        let is_last_id_right =
+            self.channels.last().is_none_or(|note| note.id.0 <= self.head.last_channel_id);
+        let are_channels_sound = self
+            .channels
+            .iter()
+            .all(|note| note.last < SEQUENCE_END && note.index.is_sound(note.last));
+        are_ids_in_order
+            && is_last_id_right
+            && are_channels_sound
+            && self.head.last_channel_id < u64::MAX
+            && self.head.last_subscription_id < u64::MAX
+            && self.head.last_incarnation < u64::MAX
+            && self.head.end.index < INDEX_END
     }
 }
 

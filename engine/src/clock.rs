@@ -40,13 +40,15 @@ impl RetentionClock {
         self.at = Timestamp(self.at.0.saturating_add(passed));
         self.seen = now.mono;
         let difference = now.wall.0.saturating_sub(self.at.0);
-        if difference.abs() < FOLLOW_AT_ONCE_NS {
+        if difference.saturating_abs() < FOLLOW_AT_ONCE_NS {
             self.at = now.wall;
             self.differs = None;
             return self.at;
         }
         match self.differs {
-            Some((since, by)) if (difference - by).abs() < FOLLOW_AT_ONCE_NS => {
+            Some((since, by))
+                if difference.saturating_sub(by).saturating_abs() < FOLLOW_AT_ONCE_NS =>
+            {
                 if now.mono.since(since) >= STEADY_NS {
                     self.at = now.wall;
                     self.differs = None;

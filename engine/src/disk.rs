@@ -11,6 +11,7 @@ use crate::error::DiskError;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod dma;
+pub mod lock;
 pub mod memory;
 
 /// Writes start and end at multiples of this, in the file and in memory.

@@ -281,13 +281,15 @@ pub(crate) fn table_crc(generation: Generation, table: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&generation.0.to_le_bytes()), table)
 }
 
-/// Length of a frame with this table and these record bytes.
+/// Length of a frame with this table and these record bytes. Over one block, no block holds a part of both tables: one
+/// damaged block must not cost the frame.
 pub(crate) fn frame_length_bytes(table_length: usize, records_length: usize) -> usize {
-    let once = FRAME_HEADER_BYTES + table_length + records_length;
+    let head = FRAME_HEADER_BYTES + table_length;
+    let once = head + records_length;
     if once <= BLOCK_SIZE_BYTES {
         BLOCK_SIZE_BYTES
     } else {
-        align_block(once + table_length + FRAME_HEADER_BYTES)
+        align_block(once + head).max(align_block(head) + align_block(head))
     }
 }
 

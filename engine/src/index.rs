@@ -201,6 +201,54 @@ impl ChannelIndex {
         })
     }
 
+    /// Whether it could have been built message by message up to `last`.
+    pub(crate) fn is_sound(&self, last: Sequence) -> bool {
+        let mut before = (Sequence(0), SegmentNumber(0));
+        for part in &self.sealed {
+            let is_range = before.0 < part.first && part.first <= part.last;
+            if !is_range || part.segment <= before.1 {
+                return false;
+            }
+            if part.count == 0 || part.count > part.last.0 - part.first.0 + 1 {
+                return false;
+            }
+            before = (part.last, part.segment);
+        }
+        for run in &self.runs {
+            let has_end = run.count > 0
+                && run.first.0.checked_add(u64::from(run.count)).is_some()
+                && run.record.checked_add(run.count).is_some();
+            if !has_end || run.first <= before.0 || run.segment < before.1 {
+                return false;
+            }
+            before = (run.last(), run.segment);
+        }
+        before.0 <= last
+    }
+
+    /// Takes away what is in segments that are not there; returns its ranges.
+    pub(crate) fn take_missing(
+        &mut self,
+        is_there: impl Fn(SegmentNumber) -> bool,
+    ) -> Vec<(SegmentNumber, Sequence, Sequence)> {
+        let mut missing = Vec::new();
+        self.sealed.retain(|part| {
+            let stays = is_there(part.segment);
+            if !stays {
+                missing.push((part.segment, part.first, part.last));
+            }
+            stays
+        });
+        self.runs.retain(|run| {
+            let stays = is_there(run.segment);
+            if !stays {
+                missing.push((run.segment, run.first, run.last()));
+            }
+            stays
+        });
+        missing
+    }
+
     /// The runs of `segment`.
     pub(crate) fn runs_of(&self, segment: SegmentNumber) -> impl Iterator<Item = &Run> {
         self.runs.iter().filter(move |run| run.segment == segment)

@@ -47,6 +47,8 @@ pub(crate) struct Recovered<F: DiskFile> {
     pub next_segment: SegmentNumber,
     /// The state to start from.
     pub checkpoint: Checkpoint,
+    /// Its number; `None` if there is none that is whole.
+    pub checkpoint_number: Option<u64>,
     /// Numbers of the checkpoints there are, the newest last.
     pub checkpoints: Vec<u64>,
     /// What to apply to it, in order.
@@ -82,7 +84,8 @@ pub(crate) async fn recover<D: Disk>(
         disk.sync_directory(&directory).await?;
     }
     let slot = superblock.as_ref().map(SuperblockFile::newest).cloned().unwrap_or_default();
-    let (checkpoint, checkpoints) = newest_checkpoint(disk, shard, &entries).await?;
+    let (checkpoint, checkpoint_number, checkpoints) =
+        newest_checkpoint(disk, shard, &entries).await?;
     set_bounds(&mut live, &slot);
 
     let start = checkpoint.head.end;
@@ -90,7 +93,9 @@ pub(crate) async fn recover<D: Disk>(
     for (number, segment) in live.range(start.segment.max(SegmentNumber(1))..) {
         let from =
             if *number == start.segment { start.end } else { Position(BLOCK_SIZE_BYTES as u64) };
-        scan_segment(&*segment.file, &segment.header, from, &mut frames).await?;
+        let is_hinted = slot.hint.segment == *number;
+        let witnessed = if is_hinted { slot.hint.end } else { Position(0) };
+        scan_segment(&*segment.file, &segment.header, from, witnessed, &mut frames).await?;
     }
     frames.retain(|frame| frame.header.index > start.index);
     frames.retain(|frame| {
@@ -101,10 +106,19 @@ pub(crate) async fn recover<D: Disk>(
 
     let end = frames.last().map_or(start, ReplayFrame::chain_point);
     let end = ChainPoint { index: verdict.keep_through, ..end };
-    let next_segment = live.keys().chain(&names).max().map_or(1, |last| last.0 + 1);
+    let next_segment = live.keys().chain(&names).max().map_or(1, |last| last.0.saturating_add(1));
     let term = next_term(&slot, live.values().map(|segment| &segment.header), &frames);
+    let superblock = match superblock {
+        Some(mut superblock) => {
+            superblock.begin_term(term, end).await?;
+            Some(superblock)
+        }
+        // Its name is lost. The new one must not say that the log is empty.
+        None if !live.is_empty() => Some(SuperblockFile::create(disk, shard, term, end).await?),
+        None => None,
+    };
     let (segments, spare) = sort_segments(live, spare, &checkpoint, &frames);
-    let mut recovered = Recovered {
+    Ok(Recovered {
         superblock,
         term,
         end,
@@ -112,14 +126,11 @@ pub(crate) async fn recover<D: Disk>(
         spare,
         next_segment: SegmentNumber(next_segment),
         checkpoint,
+        checkpoint_number,
         checkpoints,
         frames,
         verdict,
-    };
-    if let Some(superblock) = &mut recovered.superblock {
-        superblock.begin_term(term, end).await?;
-    }
-    Ok(recovered)
+    })
 }
 
 type Opened<F> = (BTreeMap<SegmentNumber, SegmentFile<F>>, Vec<(SegmentNumber, Rc<F>)>);
@@ -135,29 +146,32 @@ async fn open_segments<D: Disk>(
         let path = segment_path(shard, *name);
         let file = Rc::new(disk.open(&path).await?);
         file.sync().await?;
-        let block = file.read_at(0, BLOCK_SIZE_BYTES).await?;
-        match SegmentHeader::decode(&block) {
+        let start = file.read_at(0, 2 * BLOCK_SIZE_BYTES).await?;
+        let (block, first) = start.split_at(start.len().min(BLOCK_SIZE_BYTES));
+        match SegmentHeader::decode(block) {
             // If name and header differ the header wins.
             Sealed::Valid(header) if header.is_live && header.shard == shard => {
                 live.insert(header.number, SegmentFile { header, file, below: Index(u64::MAX) });
             }
-            Sealed::Valid(_) | Sealed::Absent => spare.push((*name, file)),
+            Sealed::Valid(_) => spare.push((*name, file)),
+            // Being made when the server stopped: then nothing is in it.
+            Sealed::Absent if first.iter().all(|byte| *byte == 0) => spare.push((*name, file)),
             Sealed::LaterVersion(version) => {
                 return Err(OpenError::Format { file: path, reason: format!("version {version}") });
             }
             // Only its header is lost: the file is left as it is, its frames are found missing and reported.
-            Sealed::Corrupt => {}
+            Sealed::Absent | Sealed::Corrupt => {}
         }
     }
     Ok((live, spare))
 }
 
-/// The newest checkpoint that is whole, and the numbers of all.
+/// The newest checkpoint that is whole with its number, and the numbers of all.
 async fn newest_checkpoint<D: Disk>(
     disk: &D,
     shard: ShardId,
     entries: &[crate::disk::DirectoryEntry],
-) -> Result<(Checkpoint, Vec<u64>), OpenError> {
+) -> Result<(Checkpoint, Option<u64>, Vec<u64>), OpenError> {
     let mut numbers: Vec<_> =
         entries.iter().filter_map(|entry| checkpoint::number_of(&entry.name)).collect();
     numbers.sort_unstable();
@@ -168,10 +182,10 @@ async fn newest_checkpoint<D: Disk>(
             usize::try_from(file.length_bytes().await?).expect("a checkpoint fits in memory");
         let bytes = file.read_at(0, length).await?;
         if let Some(checkpoint) = Checkpoint::decode(&bytes) {
-            return Ok((checkpoint, numbers));
+            return Ok((checkpoint, Some(*number), numbers));
         }
     }
-    Ok((Checkpoint::default(), numbers))
+    Ok((Checkpoint::default(), None, numbers))
 }
 
 /// Tells each segment which frames are not its own any more: a later segment's base index takes over, and the log end
@@ -188,8 +202,9 @@ fn set_bounds<F>(live: &mut BTreeMap<SegmentNumber, SegmentFile<F>>, slot: &Supe
 }
 
 fn judge(frames: &mut Vec<ReplayFrame>, start: Index, hint: Index) -> Verdict {
-    frames.sort_by_key(|frame| (frame.header.index, frame.header.term));
-    // The same index twice: the later term's.
+    let is_intact = |frame: &ReplayFrame| frame.damaged.is_empty() && !frame.is_front_damaged;
+    frames.sort_by_key(|frame| (frame.header.index, frame.header.term, is_intact(frame)));
+    // The same index twice: the later term's, then the one that can be read.
     frames.reverse();
     frames.dedup_by_key(|frame| frame.header.index);
     frames.reverse();
@@ -198,7 +213,7 @@ fn judge(frames: &mut Vec<ReplayFrame>, start: Index, hint: Index) -> Verdict {
         .map(|frame| Seen {
             index: frame.header.index,
             committed: frame.header.committed,
-            is_intact: frame.damaged.is_empty() && !frame.is_front_damaged,
+            is_intact: is_intact(frame),
         })
         .collect();
     decide(start, &seen, hint)

@@ -56,11 +56,12 @@ impl<F: DiskFile> SuperblockFile<F> {
         Ok(Some(Self { file: std::rc::Rc::new(file), newest }))
     }
 
-    /// Makes a shard's directory and superblock, durably.
+    /// Makes a shard's directory and superblock, durably; `log_end` is where its log ends already.
     pub(crate) async fn create<D: Disk<File = F>>(
         disk: &D,
         shard: ShardId,
         term: Term,
+        log_end: ChainPoint,
     ) -> DiskResult<Self> {
         disk.create_directory(&shard_directory(shard)).await?;
         let file = disk.create(&superblock_path(shard)).await?;
@@ -68,7 +69,7 @@ impl<F: DiskFile> SuperblockFile<F> {
             file: std::rc::Rc::new(file),
             newest: Superblock { shard, ..Superblock::default() },
         };
-        made.begin_term(term, ChainPoint::default()).await?;
+        made.begin_term(term, log_end).await?;
         disk.sync_directory(&shard_directory(shard)).await?;
         Ok(made)
     }

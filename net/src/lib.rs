@@ -19,6 +19,7 @@ pub mod nats;
 pub mod outbox;
 pub mod registry;
 pub mod session;
+pub mod sim;
 pub mod stan;
 pub mod subject;
 pub mod timers;

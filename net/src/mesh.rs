@@ -3,7 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
 use glommio::channels::shared_channel::{
     self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender,
@@ -17,6 +21,8 @@ use crate::link::LinkBatch;
 /// Batches in a channel. A core sends at most one to each other for an event, so a few hundred outlast any pause of
 /// the receiver that is not a fault; more of them wait in memory.
 const CHANNEL_BATCHES_COUNT: usize = 256;
+/// While channels are being connected, an executor wakes this often.
+const CONNECT_TICK: Duration = Duration::from_millis(1);
 
 /// One core's ends of all channels, to be taken to its executor.
 pub struct MeshEnds {
@@ -80,18 +86,34 @@ impl MeshEnds {
         let mut links = Vec::with_capacity(senders.len());
         for sender in senders {
             links.push(match sender {
-                Some(sender) => Some(Outgoing::start(sender.await)),
+                Some(sender) => Some(Outgoing::start(connected(sender).await)),
                 None => None,
             });
         }
         let mut incoming = Vec::with_capacity(receivers.len());
         for (core, receiver) in (0_u16..).zip(receivers) {
             if let Some(receiver) = receiver {
-                incoming.push(Incoming { from: CoreId(core), receiver: receiver.await });
+                incoming.push(Incoming { from: CoreId(core), receiver: connected(receiver).await });
             }
         }
         assert!(links.len() > usize::from(self.own.0), "a core is one of them");
         (Mesh { links }, incoming)
+    }
+}
+
+/// Waits until a channel's two ends have found each other. glommio 0.9 does not wake an executor that fell asleep
+/// just before the other end came, so this one is kept from sleeping long.
+pub async fn connected<T>(connecting: impl Future<Output = T>) -> T {
+    let mut connecting = pin!(connecting);
+    loop {
+        let mut tick = pin!(glommio::timer::sleep(CONNECT_TICK));
+        let step = poll_fn(|context| match connecting.as_mut().poll(context) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending => tick.as_mut().poll(context).map(|()| None),
+        });
+        if let Some(end) = step.await {
+            return end;
+        }
     }
 }
 

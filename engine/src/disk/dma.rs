@@ -13,7 +13,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::future::Future;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -29,7 +29,7 @@ use nix::sys::stat::fstat;
 use nix::time::{ClockId, clock_gettime};
 
 use crate::disk::{BLOCK_SIZE_BYTES, DirectoryEntry, Disk, DiskFile, DiskResult};
-use crate::error::{DiskError, OpenError};
+use crate::error::DiskError;
 use crate::runtime::Runtime;
 use crate::types::{Monotonic, Now, Timestamp};
 
@@ -41,7 +41,6 @@ const BLOCK: u64 = BLOCK_SIZE_BYTES as u64;
 const PROBE_FILE: &str = "probe";
 const PROBE_BYTE: u8 = 0x57;
 /// Locked by the process that serves the directory.
-const LOCK_FILE: &str = "LOCK";
 /// Between two tries for a file's lock. Writes of a dead process were seen to hold it for 3 to 11 ms.
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 /// Tries between two messages: one a second.
@@ -342,29 +341,6 @@ impl BufferPool {
     }
 }
 
-/// Held by the process that serves a data directory; freed when dropped, and when the process dies.
-#[derive(Debug)]
-pub struct DirectoryLock {
-    _file: File,
-}
-
-/// Takes the data directory for this process, and makes it if it is absent.
-///
-/// # Errors
-/// [`OpenError::InUse`] at once if another process has it.
-pub fn lock_directory(root: &Path) -> Result<DirectoryLock, OpenError> {
-    let failed = |what| move |error: io::Error| from_io(LOCK_FILE, what, &error);
-    create_directories(root).map_err(failed("create the data directory"))?;
-    let mut options = File::options();
-    options.create(true).write(true).truncate(false);
-    let file = options.open(root.join(LOCK_FILE)).map_err(failed("open"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(DirectoryLock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { file: LOCK_FILE.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed("lock")(error).into()),
-    }
-}
-
 /// glommio adds O_DIRECT to each file that is not in memory anyway, and refuses those that cannot.
 fn synchronous_options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -415,7 +391,7 @@ fn list(directory: &Path) -> io::Result<Vec<DirectoryEntry>> {
 }
 
 /// Makes one directory and syncs its parent; one that exists is fine, but may not have been synced when it was made.
-fn create_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
     match fs::create_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
         other => other?,
@@ -425,14 +401,6 @@ fn create_directory(directory: &Path) -> io::Result<()> {
         Some(parent) => sync_directory(parent),
         None => Ok(()),
     }
-}
-
-fn create_directories(root: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = root
-        .ancestors()
-        .take_while(|directory| !directory.as_os_str().is_empty() && !directory.exists())
-        .collect();
-    missing.into_iter().rev().try_for_each(create_directory)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -460,7 +428,7 @@ fn from_glommio(path: &str, what: &'static str, error: GlommioError<()>) -> Disk
     }
 }
 
-fn from_io(path: &str, what: &'static str, error: &io::Error) -> DiskError {
+pub(super) fn from_io(path: &str, what: &'static str, error: &io::Error) -> DiskError {
     match error.raw_os_error() {
         Some(code) => from_errno(path, what, code),
         None => DiskError::Io { file: path.to_owned(), what, reason: error.kind().to_string() },

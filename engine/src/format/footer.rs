@@ -116,6 +116,11 @@ impl Footer {
         Some(Self { segment, bytes, channel_count })
     }
 
+    /// Stands for a footer that cannot be read: no channel has anything there.
+    pub(crate) fn empty(segment: SegmentNumber) -> Self {
+        Self { segment, bytes: Vec::new(), channel_count: 0 }
+    }
+
     /// What it costs in memory.
     pub(crate) fn size_bytes(&self) -> usize {
         self.bytes.len()
@@ -173,6 +178,7 @@ impl Footer {
                 span_us: u32::try_from(get.varint()?).ok()?,
             };
             next = first.checked_add(u64::from(count))?;
+            run.record.checked_add(count)?;
             runs.push(run);
         }
         Some(runs)

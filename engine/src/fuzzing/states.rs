@@ -6,7 +6,7 @@ use crate::record::{StateRecord, SubscriptionPosition};
 use crate::subscriptions::Recovering;
 
 /// A record that is intact is trusted about how much was in flight; more than this would only be slow.
-const PENDING_MAX: u64 = 10_000;
+pub(super) const PENDING_MAX: u64 = 10_000;
 
 /// What is read is written and read again as the same.
 pub(super) fn one(input: &[u8]) {
@@ -48,7 +48,8 @@ fn check_same(record: &StateRecord) {
     assert_eq!(decode_state(&written), DecodedState::Known(record.clone()));
 }
 
-fn pending(record: &StateRecord) -> u64 {
+/// Messages in flight by this record.
+pub(super) fn pending(record: &StateRecord) -> u64 {
     let count = |position: &SubscriptionPosition| {
         position.pending.iter().map(|run| u64::from(run.count)).sum()
     };

@@ -1,10 +1,21 @@
 //! Checkpoints, footers, and the structures of one block: any bytes, and any body under the right checksum.
 
+use std::collections::BTreeMap;
+
+use super::states::{PENDING_MAX, pending};
 use super::{Choices, block_of, seal, with_body};
 use crate::checkpoint::{Checkpoint, CheckpointHead, CheckpointWriter};
 use crate::format::blocks::{ChunkKind, Sealed, SegmentHeader, StoreBlock, Superblock, put_chunk};
 use crate::format::footer::{Footer, put_footer};
-use crate::types::{ChannelId, Generation, Index, SegmentNumber};
+use crate::recovery::Recovered;
+use crate::recovery::decide::Verdict;
+use crate::shard::{Shard, ShardConfig};
+use crate::sim::{SimDisk, SimFile};
+use crate::storage::{ChannelSlots, Tuning};
+use crate::types::{
+    ChannelId, ChannelLimits, Generation, Index, Monotonic, Now, SegmentNumber, ShardId, Term,
+    Timestamp,
+};
 
 const SEGMENT: SegmentNumber = SegmentNumber(3);
 const GENERATION: Generation = Generation(0x5eed_0f1a_57c0_ffee);
@@ -34,10 +45,47 @@ pub(super) fn checkpoint(input: &[u8]) {
 
 fn check_checkpoint(bytes: &[u8]) {
     let Some(checkpoint) = Checkpoint::decode(bytes) else { return };
+    make_shard(&checkpoint);
     let mut writer = CheckpointWriter::new(&checkpoint.head);
     checkpoint.states.iter().for_each(|record| writer.state(record));
     checkpoint.channels.iter().for_each(|note| writer.channel(note));
     assert_eq!(Checkpoint::decode(&writer.finish()), Some(checkpoint));
+}
+
+/// What is read of a checkpoint makes a shard.
+fn make_shard(checkpoint: &Checkpoint) {
+    if checkpoint.states.iter().map(pending).sum::<u64>() > PENDING_MAX {
+        return;
+    }
+    let recovered = Recovered::<SimFile> {
+        superblock: None,
+        term: Term(1),
+        end: checkpoint.head.end,
+        segments: BTreeMap::new(),
+        spare: Vec::new(),
+        next_segment: SEGMENT,
+        checkpoint: checkpoint.clone(),
+        checkpoint_number: Some(1),
+        checkpoints: vec![1],
+        frames: Vec::new(),
+        verdict: Verdict::default(),
+    };
+    let config = ShardConfig {
+        store: store(),
+        limits: ChannelLimits { messages_max: 3, bytes_max: 100, ..ChannelLimits::default() },
+        slots: ChannelSlots::new(0),
+        cache_bytes: 4 << 20,
+        checkpoint_bytes: 1 << 20,
+        tuning: Tuning::small(),
+    };
+    let random = fastrand::Rng::with_seed(1);
+    let mut shard = Shard::<SimDisk>::new(ShardId(0), recovered, config, random, Now::default());
+    for note in checkpoint.channels.iter().take(10) {
+        if let Ok(published) = shard.publish(&note.name, b"next", Now::default()) {
+            assert!(published.sequence > note.last || published.channel != note.id);
+        }
+    }
+    shard.tick(Now { wall: Timestamp(i64::MAX), mono: Monotonic(u64::MAX) });
 }
 
 /// A footer's runs are in order, and those that are read are written and read again as the same.
@@ -64,14 +112,18 @@ fn check_footer(bytes: Vec<u8>) {
     }
 }
 
-/// Blocks that are read are written and read again as the same.
-pub(super) fn blocks(input: &[u8]) {
-    let store = StoreBlock {
+fn store() -> StoreBlock {
+    StoreBlock {
         shard_count: 1,
         placement_version: 1,
         frame_size_bytes_max: 1 << 20,
         cluster_id: String::new(),
-    };
+    }
+}
+
+/// Blocks that are read are written and read again as the same.
+pub(super) fn blocks(input: &[u8]) {
+    let store = store();
     check_block(input, &store.encode(), StoreBlock::decode, StoreBlock::encode);
     let superblock = Superblock::default().encode();
     check_block(input, &superblock, Superblock::decode, Superblock::encode);

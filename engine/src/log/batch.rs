@@ -4,11 +4,15 @@ use bytes::Bytes;
 
 use crate::format::{self, Table, TableRun};
 use crate::record::StateRecord;
-use crate::types::{ChannelId, Sequence, Timestamp};
+use crate::types::{ChannelId, FastMap, Sequence, Timestamp};
 
 /// A batch is closed when its records reach this: larger ones gain nothing per message and cost latency.
 /// Found with `benches` (engine append, 16,384 outstanding): 64 KiB and 512 KiB are both slower.
 pub(crate) const BATCH_BYTES_TARGET: usize = 256 * 1024;
+
+/// A batch with more runs than this is sorted by channel, which makes fewer runs of them: index, table and commit cost
+/// by the run. Measured with 16 publishers over 100 channels, 1,700 records a batch in 12 channels of a shard.
+const SORT_RUNS_MIN: usize = 8;
 
 /// What is known of a run before its place is.
 #[derive(Debug, Clone, Copy)]
@@ -150,6 +154,9 @@ impl Batch {
             ..Self::default()
         };
         let mut closed = std::mem::replace(self, next);
+        if closed.table.runs.len() > SORT_RUNS_MIN {
+            closed.sort_by_channel();
+        }
         if closed.records.capacity() / 2 > closed.records.len() {
             // It stays in memory for a while: the cache counts what is used.
             closed.records.shrink_to_fit();
@@ -159,6 +166,98 @@ impl Batch {
             table: closed.table,
             offsets: closed.offsets,
             runs: closed.runs,
+        }
+    }
+
+    /// Puts the records of each channel together. State records come first; within a channel, and among state records,
+    /// the order stays.
+    fn sort_by_channel(&mut self) {
+        let order = self.order_by_channel();
+        let mut sorted = Self {
+            records: Vec::with_capacity(self.records.len()),
+            offsets: Vec::with_capacity(self.offsets.len()),
+            table: Table {
+                runs: Vec::with_capacity(self.table.runs.len()),
+                lengths: Vec::with_capacity(self.offsets.len()),
+                crcs: Vec::with_capacity(self.offsets.len()),
+            },
+            runs: Vec::with_capacity(self.runs.len()),
+            is_urgent: self.is_urgent,
+        };
+        let mut times = self.runs.iter();
+        let times: Vec<Option<&BatchRun>> = self
+            .table
+            .runs
+            .iter()
+            .map(|run| if run.channel.0 == 0 { None } else { times.next() })
+            .collect();
+        for at in order {
+            sorted.append_run(self, self.table.runs[at], times[at]);
+        }
+        *self = sorted;
+    }
+
+    /// The places of the runs, by channel in the order in which channels first appear; state records first.
+    fn order_by_channel(&self) -> Vec<usize> {
+        let mut buckets: FastMap<ChannelId, usize> = FastMap::default();
+        let mut counts = vec![0_usize];
+        buckets.insert(ChannelId(0), 0);
+        let bucket_of: Vec<usize> = self
+            .table
+            .runs
+            .iter()
+            .map(|run| {
+                let bucket = *buckets.entry(run.channel).or_insert_with(|| {
+                    counts.push(0);
+                    counts.len() - 1
+                });
+                counts[bucket] += 1;
+                bucket
+            })
+            .collect();
+        let mut next = 0;
+        for count in &mut counts {
+            next += std::mem::replace(count, next);
+        }
+        let mut order = vec![0; bucket_of.len()];
+        for (at, bucket) in bucket_of.into_iter().enumerate() {
+            order[counts[bucket]] = at;
+            counts[bucket] += 1;
+        }
+        order
+    }
+
+    /// Appends a run of another batch, and makes one of it and the last run if it continues that.
+    fn append_run(&mut self, from: &Self, run: TableRun, times: Option<&BatchRun>) {
+        let record = format::count_u32(self.offsets.len());
+        let records = run.record as usize..(run.record + run.count) as usize;
+        let start = from.offsets[records.start] as usize;
+        let end = from.offsets.get(records.end).map_or(from.records.len(), |end| *end as usize);
+        let moved = self.records.len();
+        self.records.extend_from_slice(&from.records[start..end]);
+        let place = |offset: &u32| format::count_u32(*offset as usize - start + moved);
+        self.offsets.extend(from.offsets[records.clone()].iter().map(place));
+        self.table.lengths.extend_from_slice(&from.table.lengths[records.clone()]);
+        self.table.crcs.extend_from_slice(&from.table.crcs[records]);
+        match self.table.runs.last_mut() {
+            Some(last) if last.channel == run.channel => {
+                last.count += run.count;
+                if let (Some(times), Some(known)) = (times, self.runs.last_mut()) {
+                    assert_eq!(
+                        last.sequence(last.count - 1),
+                        run.sequence(run.count - 1),
+                        "a channel's records are dense"
+                    );
+                    known.table.count += run.count;
+                    known.bytes += times.bytes;
+                    known.last_time = times.last_time;
+                }
+            }
+            _ => {
+                let table = TableRun { record, ..run };
+                self.table.runs.push(table);
+                self.runs.extend(times.map(|times| BatchRun { table, ..*times }));
+            }
         }
     }
 
@@ -176,5 +275,75 @@ impl Batch {
         self.offsets.push(format::count_u32(start));
         self.records.resize(format::align_record(self.records.len()), 0);
         length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sorting keeps every record with its checksum, makes one run of each channel and leaves state records in order.
+    #[test]
+    fn sorting_keeps_every_record() {
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut batch = Batch::default();
+            let mut next = [0_u64; 6];
+            let mut states = Vec::new();
+            let mut payloads: FastMap<(ChannelId, Sequence), Vec<u8>> = FastMap::default();
+            for at in 0..200_i64 {
+                let channel = rng.usize(..6);
+                if channel == 0 {
+                    let record = StateRecord::ChannelDeleted { id: ChannelId(rng.u64(..)) };
+                    batch.push_state(&record, false);
+                    states.push(record);
+                    continue;
+                }
+                next[channel] += 1;
+                let payload = vec![rng.u8(..); rng.usize(..40)];
+                let (id, sequence) = (ChannelId(channel as u64), Sequence(next[channel]));
+                batch.push_message(id, sequence, Timestamp(at), &payload);
+                payloads.insert((id, sequence), payload);
+            }
+            let closed = batch.close();
+            check_sorted(&closed, &states, &payloads);
+        }
+    }
+
+    fn check_sorted(
+        closed: &ClosedBatch,
+        states: &[StateRecord],
+        payloads: &FastMap<(ChannelId, Sequence), Vec<u8>>,
+    ) {
+        assert!(closed.table.runs.len() <= 6, "one run a channel");
+        assert_eq!(
+            closed.runs.len(),
+            closed.table.runs.iter().filter(|run| run.channel.0 != 0).count()
+        );
+        let mut seen = 0;
+        let mut read_states = Vec::new();
+        for run in &closed.table.runs {
+            for offset in 0..run.count {
+                let record = (run.record + offset) as usize;
+                let start = closed.offsets[record] as usize;
+                let content = &closed.records[start..start + closed.table.lengths[record] as usize];
+                let sequence = run.sequence(offset);
+                assert_eq!(
+                    closed.table.crcs[record],
+                    format::record_crc(run.channel, sequence, content)
+                );
+                if run.channel.0 == 0 {
+                    read_states.push(format::state::decode_state(content));
+                } else {
+                    let payload = format::message(content).map(|message| message.1.to_vec());
+                    assert_eq!(payload.as_ref(), payloads.get(&(run.channel, sequence)));
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, payloads.len());
+        let expected: Vec<_> =
+            states.iter().cloned().map(format::state::DecodedState::Known).collect();
+        assert_eq!(read_states, expected);
     }
 }

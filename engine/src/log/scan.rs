@@ -60,7 +60,7 @@ pub(crate) fn frame_at(
     let front = FrameHeader::decode(bytes).filter(|(header, is_copy)| is_ours(header) && !is_copy);
     let (header, is_front_damaged) = match front {
         Some((header, _)) => (header, false),
-        None => match find_copy(bytes).filter(is_ours) {
+        None => match find_copy(bytes, is_ours) {
             Some(header) => (header, true),
             None => return FrameAt::None,
         },
@@ -72,15 +72,43 @@ pub(crate) fn frame_at(
         .map_or(FrameAt::None, |found| FrameAt::Whole(Box::new(found)))
 }
 
-/// The header's copy at the end of a frame that starts with these bytes.
-fn find_copy(bytes: &[u8]) -> Option<FrameHeader> {
+/// How far behind the start of `bytes` the next frame starts, as its header or the copy at its end says. Whoever finds
+/// no frame goes there, so that looking for frames costs each block once.
+pub(crate) fn next_frame(
+    bytes: &[u8],
+    segment: SegmentNumber,
+    generation: Generation,
+) -> Option<usize> {
+    let is_ours = |(header, _): &(FrameHeader, bool)| {
+        header.segment == segment && header.generation == generation
+    };
+    let blocks = bytes.chunks_exact(BLOCK_SIZE_BYTES).enumerate().skip(1);
+    for (at, block) in blocks {
+        if FrameHeader::decode(block).filter(is_ours).is_some_and(|(_, is_copy)| !is_copy) {
+            return Some(at * BLOCK_SIZE_BYTES);
+        }
+        let copy = block.get(BLOCK_SIZE_BYTES - FRAME_HEADER_BYTES..)?;
+        if let Some((header, true)) = FrameHeader::decode(copy).filter(is_ours)
+            && let Some(start) =
+                (at + 1).checked_sub(usize::from(header.blocks)).filter(|start| *start > 0)
+        {
+            return Some(start * BLOCK_SIZE_BYTES);
+        }
+    }
+    None
+}
+
+/// The header's copy at the end of a frame that starts with these bytes. Only headers of this segment file are looked
+/// at: a payload may hold anything else.
+fn find_copy(bytes: &[u8], is_ours: impl Fn(&FrameHeader) -> bool) -> Option<FrameHeader> {
+    let decode = |bytes| FrameHeader::decode(bytes).filter(|(header, _)| is_ours(header));
     bytes.chunks_exact(BLOCK_SIZE_BYTES).enumerate().skip(1).find_map(|(at, block)| {
         // Another frame starts here: ours ended before, without a copy that can be read.
-        if FrameHeader::decode(block).is_some_and(|(_, is_copy)| !is_copy) {
+        if decode(block).is_some_and(|(_, is_copy)| !is_copy) {
             return Some(None);
         }
         let copy = block.get(BLOCK_SIZE_BYTES - FRAME_HEADER_BYTES..)?;
-        let (header, is_copy) = FrameHeader::decode(copy)?;
+        let (header, is_copy) = decode(copy)?;
         Some((is_copy && usize::from(header.blocks) == at + 1).then_some(header))
     })?
 }

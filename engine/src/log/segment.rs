@@ -24,7 +24,9 @@ pub(crate) fn segment_path(shard: ShardId, number: SegmentNumber) -> String {
 /// The number in a segment's name.
 pub(crate) fn number_of(name: &str) -> Option<SegmentNumber> {
     let digits = name.strip_prefix("segment-")?;
-    digits.parse().ok().map(SegmentNumber)
+    let number: u32 = digits.parse().ok()?;
+    // Another spelling of a number is not a name of ours.
+    (format!("{number:010}") == digits).then_some(SegmentNumber(number))
 }
 
 /// A segment file with written blocks and no frames, waiting for its turn.

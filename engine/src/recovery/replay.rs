@@ -6,7 +6,7 @@ use crate::format::state::{DecodedState, decode_state};
 use crate::format::{self, FrameHeader, Table};
 use crate::index::Run;
 use crate::log::cache::FramePlace;
-use crate::log::scan::{FoundFrame, FrameAt, frame_at};
+use crate::log::scan::{FoundFrame, FrameAt, frame_at, next_frame};
 use crate::log::span_us;
 use crate::record::StateRecord;
 use std::collections::BTreeMap;
@@ -46,19 +46,25 @@ impl ReplayFrame {
     }
 }
 
+/// Behind so many bytes without a frame none is looked for: writes on their way at a crash lie close together, 4 frames
+/// at most, and what lies farther and was committed is named by the hint.
+const GAP_BYTES_MAX: u64 = 16 << 20;
+
 /// Appends all frames of this segment file from `from` on to `frames`. Blocks without a frame are passed over: zeros
-/// do not end a segment.
+/// do not end a segment, but [`GAP_BYTES_MAX`] of them behind `witnessed`, where a frame is known to have ended.
 pub(crate) async fn scan_segment<F: DiskFile>(
     file: &F,
     header: &SegmentHeader,
     from: Position,
+    witnessed: Position,
     frames: &mut Vec<ReplayFrame>,
 ) -> DiskResult<()> {
     let length = file.length_bytes().await?;
     let frame_max = header.store.frame_size_bytes_max as usize;
     let window_max = WINDOW_BYTES.max(2 * frame_max);
     let mut start = from.0;
-    while start < length {
+    let mut last_end = from.0.max(witnessed.0);
+    while start < length && start < last_end + GAP_BYTES_MAX {
         let window = file.read_at(start, window_max).await?;
         if window.is_empty() {
             break;
@@ -68,16 +74,22 @@ pub(crate) async fn scan_segment<F: DiskFile>(
         let usable = if is_last { window.len() } else { window.len() - frame_max };
         let mut at = 0;
         while at < usable {
-            at += scan_frame(&window[at..], header, start + at as u64, frames);
+            let found = frames.len();
+            at += scan_frame(&window[at..], usable - at, header, start + at as u64, frames);
+            if frames.len() > found {
+                last_end = last_end.max(start + at as u64);
+            }
         }
         start += at as u64;
     }
     Ok(())
 }
 
-/// Takes the frame at the front of `bytes`, if one starts there; returns how far to go.
+/// Takes the frame at the front of `bytes`, if one starts there; returns how far to go, `usable` at most if there is
+/// none.
 fn scan_frame(
     bytes: &[u8],
+    usable: usize,
     header: &SegmentHeader,
     position: u64,
     frames: &mut Vec<ReplayFrame>,
@@ -90,7 +102,9 @@ fn scan_frame(
             frames.push(replay_frame(&found, (header.number, block)));
             length
         }
-        FrameAt::Partial | FrameAt::None => BLOCK_SIZE_BYTES.min(bytes.len()),
+        FrameAt::Partial | FrameAt::None => {
+            next_frame(bytes, header.number, header.generation).unwrap_or(usable).min(usable)
+        }
     }
 }
 
@@ -160,7 +174,7 @@ pub(crate) async fn scan_file<F: DiskFile>(
     let mut at = BLOCK_SIZE_BYTES;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let FrameAt::Whole(found) = frame_at(rest, segment, generation) else {
-            at += BLOCK_SIZE_BYTES;
+            at += next_frame(rest, segment, generation).unwrap_or(rest.len());
             continue;
         };
         let block = u32::try_from(at / BLOCK_SIZE_BYTES).expect("segments are small");

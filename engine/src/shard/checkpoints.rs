@@ -32,7 +32,8 @@ pub(super) struct CheckpointState {
 
 impl CheckpointState {
     /// From the files found at open; only the newest one's index is known.
-    pub(super) fn recovered(numbers: &[u64], newest: Option<(u64, Index)>) -> Self {
+    /// `log_bytes` were replayed: a server that is killed again and again takes checkpoints too.
+    pub(super) fn recovered(numbers: &[u64], newest: Option<(u64, Index)>, log_bytes: u64) -> Self {
         let next_number = numbers.last().map_or(1, |last| last + 1);
         let outdated =
             numbers.iter().copied().filter(|number| newest.is_none_or(|(kept, _)| *number != kept));
@@ -40,6 +41,7 @@ impl CheckpointState {
             published: newest.into_iter().collect(),
             next_number,
             outdated: outdated.collect(),
+            log_bytes,
             ..Self::default()
         }
     }

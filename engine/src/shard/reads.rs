@@ -271,7 +271,11 @@ impl<D: Disk> Shard<D> {
                 self.footers.insert(segment, footer.clone());
             }
             (ReadKey::Frame(place), _) => self.keep_nothing(place),
-            (ReadKey::Footer(_), _) => {}
+            // Without any footer those who wait would ask for ever.
+            (ReadKey::Footer(segment), _) => {
+                self.footers.insert(segment, Rc::new(Footer::empty(segment)));
+                self.note_damage(segment, "a footer cannot be read; its messages are skipped");
+            }
         }
         for channel in self.reads.waiting.remove(&key).unwrap_or_default() {
             self.subscriptions.channel_ready(channel);
@@ -307,18 +311,22 @@ impl<D: Disk> Shard<D> {
         let empty =
             CachedFrame { records: bytes::Bytes::new(), offsets: Vec::new(), lengths: Vec::new() };
         self.history.insert(place, Rc::new(empty));
-        if let Some(segment) = self.segments.get_mut(&place.0) {
-            segment.is_damaged = true;
-            self.damage.push(Damage {
-                shard: self.id,
-                segment: place.0,
-                channel: ChannelId(0),
-                name: String::new(),
-                first: Sequence(0),
-                last: Sequence(0),
-                what: "a frame of the log cannot be read; its messages are skipped",
-            });
-        }
+        self.note_damage(place.0, "a frame of the log cannot be read; its messages are skipped");
+    }
+
+    /// Damage of a segment that is still there, whose messages are not known.
+    fn note_damage(&mut self, number: SegmentNumber, what: &'static str) {
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        segment.is_damaged = true;
+        self.damage.push(Damage {
+            shard: self.id,
+            segment: number,
+            channel: ChannelId(0),
+            name: String::new(),
+            first: Sequence(0),
+            last: Sequence(0),
+            what,
+        });
     }
 
     fn report_damaged_records(&mut self, segment: SegmentNumber, found: &FoundFrame<'_>) {

@@ -27,6 +27,7 @@ use crate::types::{
 struct Rebuilding {
     shard: ShardId,
     channels: Channels,
+    deleted: BTreeSet<ChannelId>,
     clients: BTreeMap<ClientKey, Client>,
     last_incarnation: u64,
     subscriptions: Recovering,
@@ -41,6 +42,7 @@ impl Rebuilding {
         let mut state = Self {
             shard,
             channels: Channels::default(),
+            deleted: BTreeSet::new(),
             clients: BTreeMap::new(),
             last_incarnation: checkpoint.head.last_incarnation,
             subscriptions: Recovering::default(),
@@ -69,12 +71,14 @@ impl Rebuilding {
         self.subscriptions.apply(record);
         match record {
             StateRecord::ChannelCreated { id, name } => {
-                // A name stands twice in the log; the channel may have been deleted between.
-                if self.channels.get(*id).is_none() && id.0 > self.channels.last_id() {
+                // A name stands twice in the log, the second time perhaps behind later channels' names; the channel
+                // may have been deleted between.
+                if self.channels.get(*id).is_none() && !self.deleted.contains(id) {
                     self.channels.insert(Channel::new(*id, name, self.config.limits, self.now));
                 }
             }
             StateRecord::ChannelDeleted { id } => {
+                self.deleted.insert(*id);
                 self.channels.remove(*id);
             }
             StateRecord::Trimmed { id, first } => {
@@ -122,7 +126,7 @@ impl Rebuilding {
             return;
         }
         let expected = channel.last.next();
-        channel.last = run.last();
+        channel.last = channel.last.max(run.last());
         channel.last_time = channel.last_time.max(run.last_time());
         self.newest_time = self.newest_time.max(run.last_time());
         if run.first >= channel.first {
@@ -153,6 +157,15 @@ impl Rebuilding {
             last,
             what,
         });
+    }
+
+    /// Frames that are lost may have held state, or messages of channels that have none later: they are reported even
+    /// where no gap shows.
+    fn report_lost(&mut self, lost: &[(Index, Index)]) {
+        for _ in lost {
+            let none = (Sequence(0), Sequence(0));
+            self.report(SegmentNumber(0), ChannelId(0), none, "acknowledged batches are lost");
+        }
     }
 
     /// A lost frame's table, as the next frame or the hint repeats it: its sequences are never given again.
@@ -204,6 +217,7 @@ impl<D: Disk> Shard<D> {
                 state.apply_lost_table(&table);
             }
         }
+        state.report_lost(lost);
         let seed = rng.u64(..);
         let mut shard =
             Self::assemble(id, recovered, config, fastrand::Rng::with_seed(seed), state);
@@ -219,13 +233,12 @@ impl<D: Disk> Shard<D> {
         state: Rebuilding,
     ) -> Self {
         let as_of = recovered.checkpoint.head.end.index;
-        let newest = recovered
-            .checkpoints
-            .last()
-            .filter(|_| as_of > Index(0))
-            .map(|number| (*number, as_of));
+        let newest =
+            recovered.checkpoint_number.filter(|_| as_of > Index(0)).map(|number| (number, as_of));
         let hint = recovered.superblock.as_ref().map(|superblock| superblock.newest().hint.index);
         let cache_bytes = config.cache_bytes;
+        let replayed = recovered.frames.iter().map(|frame| frame.header.length_bytes() as u64);
+        let replayed_bytes = replayed.sum();
         Self {
             id,
             log: Log::new(id, config.store.clone(), config.tuning, recovered.term, recovered.end),
@@ -243,7 +256,7 @@ impl<D: Disk> Shard<D> {
             segments: recovered.segments,
             spare: recovered.spare,
             next_segment: recovered.next_segment,
-            checkpoints: CheckpointState::recovered(&recovered.checkpoints, newest),
+            checkpoints: CheckpointState::recovered(&recovered.checkpoints, newest, replayed_bytes),
             tail: FrameCache::new(cache_bytes),
             history: FrameCache::new(cache_bytes / 2),
             footers: FooterCache::new(cache_bytes / 4),
@@ -264,8 +277,23 @@ impl<D: Disk> Shard<D> {
 
     /// What follows from the rebuilt state: counts, limits, slots.
     fn settle(&mut self) {
+        let segments = &self.segments;
         for id in self.channels.ids() {
             let channel = self.channels.get_mut(id).expect("listed just now");
+            // A checkpoint knows segments whose files are gone or have lost their headers.
+            for (segment, first, last) in
+                channel.index.take_missing(|segment| segments.contains_key(&segment))
+            {
+                self.damage.push(Damage {
+                    shard: self.id,
+                    segment,
+                    channel: id,
+                    name: channel.name.to_string(),
+                    first,
+                    last,
+                    what: "acknowledged messages are in a segment that is gone",
+                });
+            }
             channel.committed = channel.last;
             channel.recount();
             channel.first = channel.index.first().unwrap_or(channel.last.next()).max(channel.first);

@@ -20,6 +20,8 @@ pub(crate) struct FooterWork<F> {
     pub file: Rc<F>,
     pub position: Position,
     pub bytes: Vec<u8>,
+    /// Whether what lies behind the footer may be given back: not from a damaged file.
+    pub may_be_cut: bool,
 }
 
 impl<D: Disk> Shard<D> {
@@ -128,6 +130,7 @@ impl<D: Disk> Shard<D> {
         segment.state = SegmentState::Sealing;
         let (number, generation) = (*number, segment.generation);
         let (file, position) = (segment.file.clone(), segment.end);
+        let may_be_cut = !segment.is_damaged;
         let mut channels = Vec::new();
         for id in self.channels.ids() {
             let channel = self.channels.get(id).expect("listed just now");
@@ -141,6 +144,7 @@ impl<D: Disk> Shard<D> {
             file,
             position,
             bytes: put_footer(generation, number, &channels),
+            may_be_cut,
         })
     }
 

@@ -7,6 +7,7 @@ use super::CoreStorage;
 use crate::checkpoint::checkpoint_path;
 use crate::disk::{Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
+use crate::format::blocks::ChainPoint;
 use crate::format::footer::{Footer, footer_length_bytes, put_footer};
 use crate::format::{FrameHeader, align_block};
 use crate::log::segment::{
@@ -18,6 +19,8 @@ use crate::shard::{CheckpointWork, FooterWork, READ_BYTES, ReadKey, ReadResult, 
 use crate::superblock::SuperblockFile;
 use crate::types::{Generation, Now, SegmentNumber, ShardId, Term};
 
+/// A sealed segment with more unused bytes than this is cut.
+const CUT_BYTES_MIN: u64 = 1 << 20;
 /// A full disk is tried again after this.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 /// A read that fails is tried this often before its messages count as lost.
@@ -157,7 +160,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
 
     /// A shard makes its files at its first record.
     async fn make_shard(&self, id: ShardId, term: Term) -> DiskResult<SuperblockFile<D::File>> {
-        SuperblockFile::create(&self.disk, id, term).await
+        SuperblockFile::create(&self.disk, id, term, ChainPoint::default()).await
     }
 
     async fn read(self: &Rc<Self>, at: usize, work: ReadWork<D::File>) {
@@ -176,6 +179,13 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     async fn write_footer(self: &Rc<Self>, at: usize, work: FooterWork<D::File>) {
         let result = write_block(&*work.file, work.position.0, &work.bytes).await;
         if result.is_ok() {
+            // A restart leaves segments that are hardly used: what lies behind the footer is zeros.
+            let end = work.position.0 + align_block(work.bytes.len()) as u64;
+            let length = work.file.length_bytes().await.unwrap_or(end);
+            if work.may_be_cut && length > end + CUT_BYTES_MIN {
+                // It only frees space; a failure costs nothing else.
+                let _ = work.file.truncate(end).await;
+            }
             self.with_shard(at, |shard| shard.footer_written(work.segment));
         }
         self.note(at, result);

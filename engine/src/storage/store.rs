@@ -90,7 +90,7 @@ fn check(block: &StoreBlock, config: &StorageConfig) -> Result<(), OpenError> {
     if largest > u64::from(block.frame_size_bytes_max) {
         let reason = format!(
             "it was made for payloads of at most {} bytes",
-            block.frame_size_bytes_max - FRAME_ROOM_BYTES
+            block.frame_size_bytes_max.saturating_sub(FRAME_ROOM_BYTES)
         );
         return Err(OpenError::Format { file: STORE_PATH.into(), reason });
     }

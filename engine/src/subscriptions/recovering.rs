@@ -125,6 +125,10 @@ fn settle(mut states: Vec<SubscriptionState>) -> Settled {
             Some(_) => {}
         }
     }
+    if !dropped.is_empty() {
+        // How far the group is may stand in what goes.
+        changed.push(states.first().expect("one is left").position.id);
+    }
     Settled { states, changed, dropped }
 }
 

@@ -68,6 +68,8 @@ pub struct Hub {
     pub(crate) remote: RemoteInterest,
     /// Grows with each change of either interest.
     pub(crate) interest_version: u64,
+    /// Patterns that could match subjects which the server itself takes messages on.
+    pub(crate) eavesdroppers: usize,
     pub(crate) found: Found,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers<TimerEvent>,
@@ -98,6 +100,7 @@ impl Hub {
             interest: Interest::default(),
             remote: RemoteInterest::default(),
             interest_version: 1,
+            eavesdroppers: 0,
             found: Found::default(),
             registry: Registry::default(),
             timers: Timers::default(),

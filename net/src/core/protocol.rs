@@ -57,6 +57,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.hub.write(id, 8, emit::ok);
         }
         if self.serve(id, message, now) {
+            if self.hub.eavesdroppers > 0 {
+                self.hub.route(message, Some(id));
+            }
             return;
         }
         let is_delivered = self.hub.route(message, Some(id));

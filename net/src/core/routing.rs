@@ -7,6 +7,8 @@ use crate::interest::{InterestChange, Matches, RemoteMatches, RemoteMembers};
 use crate::link::{LinkMessage, RouteBatch, RouteEntry};
 use crate::nats::emit::{self, HeaderSizes};
 use crate::session::{Counted, Subscription};
+use crate::stan::subjects::{INBOX_PREFIX, SERVICE_PREFIX};
+use crate::subject;
 
 /// A message on its way to subscribers.
 #[derive(Debug, Clone, Copy)]
@@ -268,6 +270,7 @@ impl Hub {
     fn announce(&mut self, id: ConnectionId, change: Option<InterestChange>) {
         self.interest_version += 1;
         let Some(change) = change else { return };
+        self.count_eavesdroppers(&change);
         for core in self.links.others() {
             self.links.push(core, LinkMessage::Interest(change.clone()));
             if let Some(session) = self.sessions.get_mut(id) {
@@ -279,7 +282,23 @@ impl Hub {
     /// Another core tells of its subscribers.
     pub(crate) fn on_remote_interest(&mut self, from: CoreId, change: &InterestChange) {
         self.interest_version += 1;
+        self.count_eavesdroppers(change);
         self.remote.apply(from, change);
+    }
+
+    /// Messages for the server itself have no subscribers, as a rule: so that they need no lookup, those patterns are
+    /// counted that could match one.
+    fn count_eavesdroppers(&mut self, change: &InterestChange) {
+        match change {
+            InterestChange::Added { pattern, .. } if hears_server(pattern) => {
+                self.eavesdroppers += 1
+            }
+            InterestChange::Removed { pattern, .. } if hears_server(pattern) => {
+                assert!(self.eavesdroppers > 0, "who goes has come");
+                self.eavesdroppers -= 1;
+            }
+            InterestChange::Added { .. } | InterestChange::Removed { .. } => {}
+        }
     }
 
     fn after_write(&mut self, id: ConnectionId) {
@@ -291,6 +310,16 @@ impl Hub {
             self.flushes.push(id);
         }
     }
+}
+
+/// Whether a pattern could match a subject that the server itself takes messages on.
+fn hears_server(pattern: &[u8]) -> bool {
+    let first = pattern.split(|byte| *byte == b'.').next().unwrap_or_default();
+    first == b"*"
+        || first == b">"
+        || pattern.starts_with(SERVICE_PREFIX)
+        || pattern.starts_with(INBOX_PREFIX)
+        || subject::matches(pattern, INBOX_PREFIX)
 }
 
 /// The members of a queue group: never none.

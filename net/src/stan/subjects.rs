@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_inbox_of_a_client_is_none_of_ours() {
-        let good = ServerInbox::Reply { core: CoreId(1), nonce: 2 }.to_subject();
+        let good = ServerInbox::Reply { core: CoreId(1), nonce: 0xab }.to_subject();
         let long = format!("{good}0");
         for subject in [
             "_INBOX.WLA",

@@ -107,19 +107,6 @@ fn long_reads_are_put_together() {
     });
 }
 
-#[test]
-fn a_directory_serves_one_process() {
-    let directory = directory();
-    let root = directory.path().join("made/with/parents");
-    let lock = lock_directory(&root).unwrap();
-    assert_eq!(lock_directory(&root).err(), Some(OpenError::InUse { file: "LOCK".to_owned() }));
-    drop(lock);
-    let lock = lock_directory(&root).unwrap();
-    let below = root.join("LOCK/x");
-    assert!(matches!(lock_directory(&below), Err(OpenError::Disk(DiskError::Io { .. }))));
-    drop(lock);
-}
-
 /// Clients may see errors: they name files as the program does, never a place on this machine.
 #[test]
 fn errors_show_no_outer_path() {

@@ -1,0 +1,151 @@
+//! What must hold in the end, when faults have stopped and a reader has read every channel from its start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use weirlog_engine::types::Timestamp;
+
+use super::group::{Group, Start};
+use super::{Model, Publish, Seen};
+
+impl Model {
+    /// Checks the channels against what was published and acked.
+    pub(in crate::sim) fn check_channels(&mut self) {
+        let mut violations = Vec::new();
+        let mut places: BTreeMap<&str, u64> = BTreeMap::new();
+        for (name, channel) in &self.channels {
+            let mut orders: BTreeMap<u64, u64> = BTreeMap::new();
+            for ((sequence, seen), expected) in channel.iter().zip(1..) {
+                if *sequence != expected {
+                    violations.push(format!(
+                        "channel {name}, sequence {expected}: it was never delivered"
+                    ));
+                    break;
+                }
+                if let Some(first) = places.insert(&seen.payload, *sequence) {
+                    let payload = &seen.payload;
+                    violations.push(format!(
+                        "channel {name}: {payload:?} stands at {first} and at {sequence}"
+                    ));
+                }
+                let Some(publish) = self.publishes.get(&seen.payload) else { continue };
+                let last = orders.insert(publish.line, publish.order);
+                if last.is_some_and(|last| last > publish.order) {
+                    violations.push(format!(
+                        "channel {name}, sequence {sequence}: {:?} overtook an earlier one of its connection",
+                        seen.payload
+                    ));
+                }
+            }
+        }
+        for (payload, publish) in &self.publishes {
+            if publish.acked_at.is_some() && !places.contains_key(payload.as_str()) {
+                violations.push(format!(
+                    "channel {}: {payload:?} was acked and is lost",
+                    publish.channel
+                ));
+            }
+        }
+        for violation in violations {
+            self.violated(violation);
+        }
+    }
+
+    /// What groups that exist should have got and have not. Call it when the channels are known.
+    pub(in crate::sim) fn missing(&self) -> Option<String> {
+        let is_expected = |group: &&Group| {
+            group.is_live()
+                && (group.is_durable() || group.members.values().any(|is_there| *is_there))
+        };
+        for group in self.groups.iter().filter(is_expected) {
+            let Some(channel) = self.channels.get(&group.channel) else { continue };
+            for (sequence, seen) in channel {
+                let Some(publish) = self.publishes.get(&seen.payload) else { continue };
+                if self.must_have(group, *sequence, seen, publish)
+                    && !group.delivered.contains(sequence)
+                {
+                    return Some(format!(
+                        "channel {}, sequence {sequence}: {} never got it",
+                        group.channel,
+                        group.title()
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// Checks that no group got what lies before its start.
+    pub(in crate::sim) fn check_starts(&mut self) {
+        let mut violations = Vec::new();
+        for group in self.groups.iter().filter(|group| !group.is_vague && !group.is_retired) {
+            let Some(channel) = self.channels.get(&group.channel) else { continue };
+            let Some(first) = group.delivered.first() else { continue };
+            let Some(seen) = channel.get(first) else { continue };
+            let known = self.known_before(group);
+            let is_early = match group.start {
+                Start::NewOnly => *first <= known,
+                Start::LastReceived => *first < known,
+                Start::Sequence(wanted) => *first < wanted.min(known + 1),
+                Start::TimeDelta { ns } => {
+                    let slack_ns = 1_000_000_000;
+                    seen.timestamp < Timestamp(group.requested_at.wall.0 - ns - slack_ns)
+                }
+                Start::First => false,
+            };
+            if is_early {
+                violations.push(format!(
+                    "channel {}, sequence {first}: before the start of {} ({} were acked before)",
+                    group.channel,
+                    group.title(),
+                    known
+                ));
+            }
+        }
+        for violation in violations {
+            self.violated(violation);
+        }
+    }
+
+    /// The last sequence that was acked before a group was asked for.
+    fn known_before(&self, group: &Group) -> u64 {
+        let Some(channel) = self.channels.get(&group.channel) else { return 0 };
+        let is_before = |seen: &Seen| {
+            let acked_at = self.publishes.get(&seen.payload).and_then(|publish| publish.acked_at);
+            acked_at.is_some_and(|at| at < group.requested_at.mono)
+        };
+        channel.iter().rev().find(|(_, seen)| is_before(seen)).map_or(0, |(sequence, _)| *sequence)
+    }
+
+    fn must_have(&self, group: &Group, sequence: u64, seen: &Seen, publish: &Publish) -> bool {
+        let Some(answered) = group.answered_at else { return false };
+        let is_later = publish.sent_at > answered.mono;
+        let is_started = match group.start {
+            _ if group.is_vague => false,
+            Start::First => true,
+            Start::NewOnly | Start::LastReceived => false,
+            Start::Sequence(wanted) => {
+                // A start behind the end means new messages only.
+                let is_within = wanted <= self.known_before(group);
+                return is_later || (is_within && sequence >= wanted);
+            }
+            Start::TimeDelta { ns } => seen.timestamp >= Timestamp(answered.wall.0 - ns),
+        };
+        is_later || is_started
+    }
+
+    /// Messages that were acked, but are not known to stand anywhere.
+    pub(in crate::sim) fn unread(&self) -> usize {
+        let read: BTreeSet<&str> = self
+            .channels
+            .values()
+            .flat_map(|channel| channel.values())
+            .map(|seen| seen.payload.as_str())
+            .collect();
+        self.publishes
+            .iter()
+            .filter(|(payload, publish)| {
+                publish.acked_at.is_some() && !read.contains(payload.as_str())
+            })
+            .count()
+    }
+}

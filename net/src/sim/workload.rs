@@ -1,0 +1,328 @@
+//! One run: clients at work, faults drawn from the seed, then calm, and the last checks.
+
+use std::cell::{Cell, RefCell};
+use std::hash::Hasher as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use rustc_hash::FxHasher;
+use weirlog_engine::runtime::Runtime;
+use weirlog_engine::sim::{SimDisk, SimExecutor};
+use weirlog_engine::storage::{StorageConfig, Tuning};
+use weirlog_engine::types::ChannelLimits;
+
+use super::client::{CLUSTER_ID, Client};
+use super::model::Model;
+use super::server::{Server, ServerPlan};
+use super::{Log, Outcome, SimPlan, Violation, World};
+use crate::config::NetConfig;
+use crate::core::Notice;
+
+const CHANNELS: [&str; 4] = ["alpha", "beta.one", "gamma", "delta-4.x"];
+const PAYLOAD_SIZE_BYTES_MAX: u32 = 8 << 10;
+/// A server is ready within this; recovery reads little here.
+const START_MS_MAX: u64 = 20_000;
+/// When faults have stopped all is delivered and acked within this.
+const DRAIN_MS_MAX: u64 = 180_000;
+
+struct Run {
+    plan: SimPlan,
+    executor: SimExecutor,
+    disk: SimDisk,
+    rng: Rng,
+    world: Rc<World>,
+    clients: Vec<Rc<RefCell<Client>>>,
+    shard_count: u16,
+    tuning: Tuning,
+    crashes: u64,
+}
+
+/// Runs one seed to its end.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run(plan: SimPlan, log: Option<Log>) -> Result<Outcome, Violation> {
+    let mut run = Run::new(plan, log);
+    let what = match run.work().and_then(|()| run.drain()) {
+        Ok(()) => return Ok(run.outcome()),
+        Err(what) => what,
+    };
+    let at_ms = run.world.runtime.now().mono.0 / 1_000_000;
+    run.kill_server(false);
+    Err(Violation { seed: plan.seed, at_ms, what })
+}
+
+impl Run {
+    fn new(plan: SimPlan, log: Option<Log>) -> Self {
+        let mut rng = Rng::with_seed(plan.seed);
+        let executor = SimExecutor::new(plan.seed);
+        let runtime = executor.runtime();
+        let disk = SimDisk::new(runtime.clone(), rng.u64(..));
+        let channels = CHANNELS[..rng.usize(1..=CHANNELS.len())]
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect();
+        let world = Rc::new(World {
+            runtime,
+            model: RefCell::new(Model::default()),
+            server: RefCell::default(),
+            channels,
+            connections: RefCell::default(),
+            connections_count: Cell::new(0),
+            operations: Cell::new(0),
+            is_draining: Cell::new(false),
+            log,
+        });
+        let shard_count = rng.u16(1..=4);
+        let tuning = Tuning { tail_bytes_max: 1 << rng.u32(17..21), ..Tuning::small() };
+        let mut run = Self {
+            plan,
+            executor,
+            disk,
+            rng,
+            world,
+            clients: Vec::new(),
+            shard_count,
+            tuning,
+            crashes: 0,
+        };
+        for number in 0..run.rng.usize(2..=5) {
+            run.add_client(format!("c{number}"), false);
+        }
+        run
+    }
+
+    fn add_client(&mut self, name: String, is_auditor: bool) -> Rc<RefCell<Client>> {
+        let seed = self.rng.u64(..);
+        let client = Rc::new(RefCell::new(Client::new(name, self.world.clone(), seed, is_auditor)));
+        self.clients.push(client.clone());
+        let think_ms_max = [20, 60, 200][self.rng.usize(..3)];
+        let mut rng = self.rng.fork();
+        let (acting, runtime) = (client.clone(), self.world.runtime.clone());
+        let weak = Rc::downgrade(&acting);
+        self.world.runtime.spawn(async move {
+            loop {
+                runtime.sleep(Duration::from_micros(rng.u64(1..think_ms_max * 1_000))).await;
+                let Some(client) = weak.upgrade() else { return };
+                Client::turn(&client);
+            }
+        });
+        client
+    }
+
+    fn start_server(&mut self) {
+        let core_count = self.rng.u16(1..=3).min(self.shard_count);
+        let plan = ServerPlan {
+            core_count,
+            storage: StorageConfig {
+                cluster_id: CLUSTER_ID.to_owned(),
+                shard_count: Some(self.shard_count),
+                payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX,
+                channels_max: 0,
+                limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
+                seed: self.rng.u64(..),
+                tuning: self.tuning,
+            },
+            net: NetConfig {
+                cluster_id: CLUSTER_ID.to_owned(),
+                shard_count: self.shard_count,
+                payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX as usize,
+                heartbeat_interval_ms: 5_000,
+                heartbeat_timeout_ms: 2_000,
+                ..NetConfig::default()
+            },
+            seed: self.rng.u64(..),
+        };
+        self.world.model.borrow_mut().life_begins();
+        self.world.log(|| format!("starts with {core_count} cores, {} shards", self.shard_count));
+        let server = Server::start(self.executor.group(), self.disk.clone(), plan);
+        *self.world.server.borrow_mut() = Some(server);
+    }
+
+    fn kill_server(&mut self, is_clean: bool) {
+        let now = self.world.runtime.now().mono;
+        self.world.model.borrow_mut().life_ends(now, is_clean);
+        if let Some(server) = self.world.server.borrow_mut().take() {
+            server.kill();
+        }
+    }
+
+    fn pass(&mut self, duration: Duration) -> Result<(), String> {
+        self.executor.run_for(duration);
+        let server = self.world.server.borrow().clone();
+        if let Some(server) = server {
+            if let Some(reason) = server.failure() {
+                return Err(format!("the server does not start: {reason}"));
+            }
+            for notice in server.take_notices() {
+                self.world.log(|| format!("notice {notice:?}"));
+                if !matches!(notice, Notice::SlowConsumer { .. }) {
+                    return Err(format!("{notice:?}"));
+                }
+            }
+        }
+        match self.world.model.borrow().violation() {
+            Some(what) => Err(what.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn work(&mut self) -> Result<(), String> {
+        self.start_server();
+        while self.world.operations.get() < self.plan.steps {
+            let us = match self.rng.u8(..20) {
+                0 => self.rng.u64(0..3_000_000),
+                1..5 => self.rng.u64(0..300_000),
+                _ => self.rng.u64(0..50_000),
+            };
+            self.pass(Duration::from_micros(us))?;
+            match self.rng.u32(..100) {
+                0..3 => self.cut_connection(),
+                3..5 => self.interrupt()?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn cut_connection(&mut self) {
+        let connections = self.world.connections.borrow().clone();
+        if connections.is_empty() {
+            return;
+        }
+        let connection = &connections[self.rng.usize(..connections.len())];
+        let delay_ms =
+            |rng: &mut Rng| if rng.u8(..4) == 0 { rng.u64(0..15_000) } else { rng.u64(0..50) };
+        let server_after = Duration::from_millis(delay_ms(&mut self.rng));
+        let client_after = Duration::from_millis(delay_ms(&mut self.rng));
+        if !connection.is_cut() {
+            self.world.log(|| format!("cuts connection {}", connection.number));
+            connection.cut(self.world.runtime.now().mono, server_after, client_after);
+        }
+    }
+
+    /// The server ends in one of three ways, perhaps more than once, and comes back.
+    fn interrupt(&mut self) -> Result<(), String> {
+        loop {
+            self.crashes += 1;
+            match self.rng.u8(..5) {
+                0 | 1 => {
+                    self.world.log(|| "power fails".to_owned());
+                    self.kill_server(false);
+                    self.disk = self.disk.crash(&mut self.rng);
+                }
+                2 | 3 => {
+                    self.world.log(|| "kill -9".to_owned());
+                    self.kill_server(false);
+                }
+                _ => self.stop_server()?,
+            }
+            let pause_us = match self.rng.u8(..4) {
+                0 => 0,
+                1 | 2 => self.rng.u64(0..100_000),
+                _ => self.rng.u64(0..5_000_000),
+            };
+            self.pass(Duration::from_micros(pause_us))?;
+            self.start_server();
+            if self.rng.u8(..5) > 0 {
+                return self.wait_until_listening();
+            }
+            let us = self.rng.u64(0..5_000);
+            self.pass(Duration::from_micros(us))?;
+        }
+    }
+
+    fn stop_server(&mut self) -> Result<(), String> {
+        let server = self.world.server.borrow().clone();
+        let listening = server.filter(|server| server.is_listening());
+        let Some(server) = listening else {
+            self.kill_server(false);
+            return Ok(());
+        };
+        self.world.log(|| "stops".to_owned());
+        server.stop();
+        for _ in 0..START_MS_MAX / 10 {
+            if server.is_stopped() {
+                self.kill_server(true);
+                return Ok(());
+            }
+            self.pass(Duration::from_millis(10))?;
+        }
+        Err("a clean stop does not end".to_owned())
+    }
+
+    fn wait_until_listening(&mut self) -> Result<(), String> {
+        for _ in 0..START_MS_MAX / 10 {
+            let server = self.world.server.borrow().clone();
+            if server.is_some_and(|server| server.is_listening()) {
+                return Ok(());
+            }
+            self.pass(Duration::from_millis(10))?;
+        }
+        Err("the server does not get ready".to_owned())
+    }
+
+    /// Faults have stopped: everybody comes back, all is delivered and acked, then all is checked.
+    fn drain(&mut self) -> Result<(), String> {
+        self.world.log(|| "calm begins".to_owned());
+        self.wait_until_listening()?;
+        self.world.is_draining.set(true);
+        self.wait_for(|run| run.clients.iter().all(|client| client.borrow().is_published()))?;
+        self.pass(Duration::from_secs(12))?;
+        self.add_client("auditor".to_owned(), true);
+        self.wait_for(|run| run.world.model.borrow().unread() == 0)?;
+        // What is stored though nobody was told comes too.
+        self.pass(Duration::from_secs(3))?;
+        self.world.model.borrow_mut().check_channels();
+        self.pass(Duration::ZERO)?;
+        self.wait_for(|run| {
+            run.clients.iter().all(|client| client.borrow().is_settled())
+                && run.world.model.borrow().missing().is_none()
+        })?;
+        self.world.model.borrow_mut().check_channels();
+        self.world.model.borrow_mut().check_starts();
+        self.pass(Duration::ZERO)?;
+        self.stop_server()
+    }
+
+    /// Lets time pass until `is_done`, or complains.
+    fn wait_for(&mut self, is_done: impl Fn(&Self) -> bool) -> Result<(), String> {
+        for _ in 0..DRAIN_MS_MAX / 200 {
+            self.pass(Duration::from_millis(200))?;
+            if is_done(self) {
+                return Ok(());
+            }
+        }
+        self.world.model.borrow_mut().check_channels();
+        self.pass(Duration::ZERO)?;
+        let missing = self.world.model.borrow().missing();
+        let states: Vec<String> = self
+            .clients
+            .iter()
+            .filter(|client| !client.borrow().is_settled())
+            .map(|client| client.borrow().state())
+            .collect();
+        let unread = self.world.model.borrow().unread();
+        Err(format!(
+            "no end after {DRAIN_MS_MAX} ms of calm: {missing:?}, {unread} unread, {states:?}"
+        ))
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        let mut hasher = FxHasher::default();
+        for path in self.disk.paths() {
+            hasher.write(path.as_bytes());
+            hasher.write(&self.disk.peek(&path).unwrap_or_default());
+        }
+        let model = self.world.model.borrow();
+        Outcome {
+            operations: self.world.operations.get(),
+            crashes: self.crashes,
+            acked: model.acked_count,
+            delivered: model.delivered_count,
+            trace_hash: self.executor.trace_hash(),
+            disk_hash: hasher.finish(),
+        }
+    }
+}
