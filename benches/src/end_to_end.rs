@@ -155,6 +155,7 @@ fn run_server(
     eprintln!("end-to-end: {}", program.display());
     wait_until_listening(&mut server.0, port)?;
     let process = server.0.id();
+    wait_until_ready(client, port, process)?;
     let outcomes = loads(arguments).into_iter().map(|load| run_load(client, port, process, &load));
     let outcomes = outcomes.collect::<Result<Vec<_>, _>>();
     drop(server);
@@ -189,6 +190,20 @@ fn wait_until_listening(server: &mut Child, port: u16) -> Result<(), BenchError>
         thread::sleep(START_POLL);
     }
     Err("the server does not listen".into())
+}
+
+/// A peer listens before it answers streaming clients: a message of a probe has to come through.
+fn wait_until_ready(client: &Path, port: u16, server: u32) -> Result<(), BenchError> {
+    let arguments = ["-clients", "1", "-n", "1", "-prefix", "probe"].map(str::to_owned).to_vec();
+    let probe = Load { name: "probe".into(), arguments };
+    let start_ns = now_ns();
+    loop {
+        match run_load(client, port, server, &probe) {
+            Ok(_) => return Ok(()),
+            Err(error) if seconds_since(start_ns) > START_SECONDS_MAX => return Err(error),
+            Err(_) => thread::sleep(START_POLL),
+        }
+    }
 }
 
 fn run_load(client: &Path, port: u16, server: u32, load: &Load) -> Result<Outcome, BenchError> {

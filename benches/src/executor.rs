@@ -9,12 +9,15 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::BenchError;
 
-/// As the server's.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// glommio's default. When this timer fires before the first runnable task could run, glommio 0.9.0 goes to sleep with
+/// that task in its queue, and only an event wakes it: with 1 ms a busy machine made executors hang for good.
+const PREEMPT_TIMER: Duration = Duration::from_millis(100);
 /// As the server's.
 const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
 /// As the server's.
 const RING_DEPTH: usize = 256;
+/// An event that comes in any case, so that such a sleep ends once the executor has begun.
+const PULSE_INTERVAL: Duration = Duration::from_millis(50);
 /// After the work: dropped files are closed in the executor's next rounds.
 const CLOSE_TIME: Duration = Duration::from_millis(20);
 
@@ -31,12 +34,19 @@ where
             .preempt_timer(PREEMPT_TIMER);
         let executor = builder.make().map_err(|error| error.to_string())?;
         executor.run(async {
+            glommio::spawn_local(pulse()).detach();
             let result = make().await;
             glommio::timer::sleep(CLOSE_TIME).await;
             result
         })
     };
     thread::spawn(core).join().map_err(|_| "the core panicked")?
+}
+
+async fn pulse() {
+    loop {
+        glommio::timer::sleep(PULSE_INTERVAL).await;
+    }
 }
 
 /// Lets completions in and writes out, as a front does between two reads of its sockets.

@@ -39,8 +39,12 @@ use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
 use crate::log::Log;
 
-/// Under load an executor looks for completions at least this often.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
+/// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
+/// in about one run of ten on a loaded machine.
+const PREEMPT_TIMER: Duration = Duration::from_millis(10);
+/// An executor that fell asleep like that wakes after this. Ten wake-ups a second cost 1 ms of processor time.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// glommio registers this much memory on three rings of each executor; registering more gains nothing.
 const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
 /// Operations in one ring.
@@ -292,6 +296,12 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, ServeError> {
     builder(placement(own))
         .name(&format!("weirlog-{own}"))
         .spawn(move || async move {
+            glommio::spawn_local(async {
+                loop {
+                    GlommioRuntime.sleep(TICK_INTERVAL).await;
+                }
+            })
+            .detach();
             let events = seat.events.clone();
             let result = match seat.directory.clone() {
                 Some(directory) => match DmaDisk::new(&directory).await {

@@ -227,3 +227,26 @@ impl Channels {
         ids
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(id: u64, name: &str) -> Channel {
+        Channel::new(ChannelId(id), name, ChannelLimits::default(), Monotonic(0))
+    }
+
+    /// Found by reading: where the record of a deletion is lost two channels have one name, and deleting the old one
+    /// hid the new one.
+    #[test]
+    fn the_old_channel_of_a_name_does_not_take_it_along() {
+        let mut channels = Channels::default();
+        channels.insert(channel(1, "A"));
+        channels.insert(channel(2, "A"));
+        channels.remove(ChannelId(1));
+        assert_eq!(channels.look_up("A"), NameLookup::Found(ChannelId(2)));
+        assert_eq!(channels.look_up("a"), NameLookup::OtherCase(ChannelId(2)));
+        channels.remove(ChannelId(2));
+        assert_eq!(channels.look_up("A"), NameLookup::Free);
+    }
+}

@@ -280,6 +280,31 @@ fn get_channel(get: &mut Reader<'_>) -> Option<ChannelNote> {
 mod tests {
     use super::*;
 
+    /// Found by fuzzing: a right checksum over what no shard was.
+    #[test]
+    fn what_no_shard_was_is_no_checkpoint() {
+        let note = |id, last| ChannelNote {
+            id: ChannelId(id),
+            name: "a".into(),
+            first: Sequence(1),
+            last: Sequence(last),
+            last_time: Timestamp(0),
+            index: ChannelIndex::default(),
+        };
+        let is_read = |head: CheckpointHead, notes: &[ChannelNote]| {
+            let mut writer = CheckpointWriter::new(&head);
+            notes.iter().for_each(|note| writer.channel(note));
+            Checkpoint::decode(&writer.finish()).is_some()
+        };
+        let head = CheckpointHead { last_channel_id: 9, ..CheckpointHead::default() };
+        assert!(is_read(head.clone(), &[note(1, 4), note(9, 0)]));
+        assert!(!is_read(head.clone(), &[note(1, 4), note(1, 4)]));
+        assert!(!is_read(head.clone(), &[note(0, 4)]));
+        assert!(!is_read(head.clone(), &[note(10, 4)]));
+        assert!(!is_read(head.clone(), &[note(1, u64::MAX)]));
+        assert!(!is_read(CheckpointHead { last_subscription_id: u64::MAX, ..head }, &[]));
+    }
+
     #[test]
     fn what_goes_in_comes_out_and_half_of_it_is_nothing() {
         let mut index = ChannelIndex::default();

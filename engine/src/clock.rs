@@ -93,4 +93,17 @@ mod tests {
         assert_eq!(clock.advance(now(90_599, 599)), Timestamp(1_599 * SECOND));
         assert_eq!(clock.advance(now(90_600, 600)), Timestamp(90_600 * SECOND));
     }
+
+    /// Found by fuzzing: the difference of the two ends of time overflowed.
+    #[test]
+    fn the_ends_of_time_do_not_overflow() {
+        let mut clock = RetentionClock::new(Timestamp(i64::MAX));
+        for wall in [i64::MIN, i64::MAX, i64::MIN, 0] {
+            clock.advance(Now { wall: Timestamp(wall), mono: Monotonic(1) });
+        }
+        let mut clock = RetentionClock::new(Timestamp(i64::MIN));
+        for wall in [i64::MAX, i64::MIN, i64::MAX] {
+            clock.advance(Now { wall: Timestamp(wall), mono: Monotonic(1) });
+        }
+    }
 }

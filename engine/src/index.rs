@@ -139,6 +139,12 @@ impl ChannelIndex {
         sealed.or_else(|| self.runs.front().map(|run| run.first))
     }
 
+    /// The last sequence there is.
+    pub(crate) fn last(&self) -> Option<Sequence> {
+        let run = self.runs.back().map(Run::last);
+        run.or_else(|| self.sealed.back().map(|part| part.last))
+    }
+
     /// The first one's average size, and whether its run is in memory.
     pub(crate) fn front(&self) -> Option<(u64, Option<Run>)> {
         if let Some(part) = self.sealed.front() {
@@ -342,5 +348,38 @@ mod tests {
         }
         assert_eq!(index.first(), Some(Sequence(20)));
         assert!(index.sealed.is_empty());
+    }
+
+    #[test]
+    fn what_is_in_missing_segments_goes_away() {
+        let mut index = index();
+        index.seal(SegmentNumber(1));
+        assert!(index.is_sound(Sequence(24)));
+        let missing = index.take_missing(|segment| segment != SegmentNumber(1));
+        assert_eq!(missing, [(SegmentNumber(1), Sequence(1), Sequence(15))]);
+        let missing = index.take_missing(|_| false);
+        assert_eq!(missing, [(SegmentNumber(2), Sequence(20), Sequence(24))]);
+        assert_eq!(index, ChannelIndex::default());
+    }
+
+    /// Found by fuzzing: an index from a checkpoint with a right checksum divided by a count of 0.
+    #[test]
+    fn an_index_that_no_messages_make_is_not_sound() {
+        let is_sound = |change: fn(&mut ChannelIndex)| {
+            let mut index = index();
+            index.seal(SegmentNumber(1));
+            change(&mut index);
+            index.is_sound(Sequence(24))
+        };
+        assert!(is_sound(|_| {}));
+        assert!(!is_sound(|index| index.runs[0].count = 0));
+        assert!(!is_sound(|index| index.runs[0].first = Sequence(15)));
+        assert!(!is_sound(|index| index.runs[0].first = Sequence(u64::MAX)));
+        assert!(!is_sound(|index| index.runs[0].record = u32::MAX));
+        assert!(!is_sound(|index| index.runs[0].segment = SegmentNumber(0)));
+        assert!(!is_sound(|index| index.sealed[0].count = 16));
+        assert!(!is_sound(|index| index.sealed[0].first = Sequence(0)));
+        assert!(!is_sound(|index| index.sealed[0].last = Sequence(0)));
+        assert!(!is_sound(|index| index.runs[0].count = 6));
     }
 }

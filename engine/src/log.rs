@@ -198,7 +198,7 @@ impl<F: DiskFile> Log<F> {
 
     /// Appends a state record.
     pub(crate) fn push_state(&mut self, record: &StateRecord, is_urgent: bool) {
-        self.make_room(512);
+        self.make_room(record.size_bytes_estimate());
         self.open.push_state(record, is_urgent);
     }
 
@@ -483,5 +483,6 @@ fn cached(batch: ClosedBatch) -> Rc<CachedFrame> {
         records: batch.records,
         offsets: batch.offsets,
         lengths: batch.table.lengths,
+        runs: batch.table.runs,
     })
 }

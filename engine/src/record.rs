@@ -40,6 +40,32 @@ pub enum StateRecord {
     Position(SubscriptionPosition),
 }
 
+impl StateRecord {
+    /// Not less than its bytes on disk.
+    pub(crate) fn size_bytes_estimate(&self) -> usize {
+        let names = match self {
+            Self::ChannelCreated { name, .. } => name.len(),
+            Self::ClientOpened(client) => {
+                client.id.len() + client.connection_id.len() + client.about.len()
+            }
+            Self::Subscription(state) => {
+                let kind = match &state.kind {
+                    SubscriptionKind::Plain => 0,
+                    SubscriptionKind::Durable { name } => name.len(),
+                    SubscriptionKind::Queue { group, .. } => group.len(),
+                };
+                state.client_id.len()
+                    + state.target.len()
+                    + kind
+                    + state.position.pending.len() * 16
+            }
+            Self::Position(position) => position.pending.len() * 16,
+            _ => 0,
+        };
+        names + 128
+    }
+}
+
 /// All of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionState {

@@ -20,7 +20,8 @@ use std::rc::Rc;
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
 use crate::error::{DiskError, OpenError};
-use crate::format::blocks::{ChainPoint, Sealed, SegmentHeader, Superblock};
+use crate::format::FrameHeader;
+use crate::format::blocks::{ChainPoint, Sealed, SegmentHeader, StoreBlock, Superblock};
 use crate::log::segment::{self, Segment, SegmentState, segment_path, shard_directory};
 use crate::superblock::SuperblockFile;
 use crate::types::{Index, Position, SegmentNumber, ShardId, Term};
@@ -53,6 +54,8 @@ pub(crate) struct Recovered<F: DiskFile> {
     pub checkpoints: Vec<u64>,
     /// What to apply to it, in order.
     pub frames: Vec<ReplayFrame>,
+    /// Segments whose header is damaged.
+    pub damaged_headers: Vec<SegmentNumber>,
     /// What recovery found out.
     pub verdict: Verdict,
 }
@@ -79,7 +82,7 @@ pub(crate) async fn recover<D: Disk>(
         if entries.is_empty() { None } else { SuperblockFile::open(disk, shard).await? };
     let names: Vec<_> =
         entries.iter().filter_map(|entry| segment::number_of(&entry.name)).collect();
-    let (mut live, spare) = open_segments(disk, shard, &names).await?;
+    let Opened { mut live, spare, damaged } = open_segments(disk, shard, &names).await?;
     if !entries.is_empty() {
         disk.sync_directory(&directory).await?;
     }
@@ -129,11 +132,18 @@ pub(crate) async fn recover<D: Disk>(
         checkpoint_number,
         checkpoints,
         frames,
+        damaged_headers: damaged,
         verdict,
     })
 }
 
-type Opened<F> = (BTreeMap<SegmentNumber, SegmentFile<F>>, Vec<(SegmentNumber, Rc<F>)>);
+/// Segment files by what their first block says.
+struct Opened<F> {
+    live: BTreeMap<SegmentNumber, SegmentFile<F>>,
+    spare: Vec<(SegmentNumber, Rc<F>)>,
+    /// Those whose header is damaged, whether the first frame could stand in for it or not.
+    damaged: Vec<SegmentNumber>,
+}
 
 /// Opens, locks and syncs all segment files.
 async fn open_segments<D: Disk>(
@@ -141,7 +151,7 @@ async fn open_segments<D: Disk>(
     shard: ShardId,
     names: &[SegmentNumber],
 ) -> Result<Opened<D::File>, OpenError> {
-    let (mut live, mut spare) = (BTreeMap::new(), Vec::new());
+    let mut opened = Opened { live: BTreeMap::new(), spare: Vec::new(), damaged: Vec::new() };
     for name in names {
         let path = segment_path(shard, *name);
         let file = Rc::new(disk.open(&path).await?);
@@ -149,21 +159,64 @@ async fn open_segments<D: Disk>(
         let start = file.read_at(0, 2 * BLOCK_SIZE_BYTES).await?;
         let (block, first) = start.split_at(start.len().min(BLOCK_SIZE_BYTES));
         match SegmentHeader::decode(block) {
-            // If name and header differ the header wins.
-            Sealed::Valid(header) if header.is_live && header.shard == shard => {
-                live.insert(header.number, SegmentFile { header, file, below: Index(u64::MAX) });
+            Sealed::Valid(header)
+                if header.is_live && header.shard == shard && header.number == *name =>
+            {
+                opened.insert(header, file);
             }
-            Sealed::Valid(_) => spare.push((*name, file)),
+            Sealed::Valid(header) if !header.is_live => opened.spare.push((*name, file)),
             // Being made when the server stopped: then nothing is in it.
-            Sealed::Absent if first.iter().all(|byte| *byte == 0) => spare.push((*name, file)),
+            Sealed::Absent if first.iter().all(|byte| *byte == 0) => {
+                opened.spare.push((*name, file));
+            }
             Sealed::LaterVersion(version) => {
                 return Err(OpenError::Format { file: path, reason: format!("version {version}") });
             }
-            // Only its header is lost: the file is left as it is, its frames are found missing and reported.
-            Sealed::Absent | Sealed::Corrupt => {}
+            // Only its header is lost, or another file's stands there. Without it and without the first frame's the
+            // file is left as it is, and its frames are found missing.
+            Sealed::Valid(_) | Sealed::Absent | Sealed::Corrupt => {
+                opened.damaged.push(*name);
+                if let Some(header) = header_from_first_frame(shard, *name, first) {
+                    opened.insert(header, file);
+                }
+            }
         }
     }
-    Ok((live, spare))
+    Ok(opened)
+}
+
+impl<F> Opened<F> {
+    fn insert(&mut self, header: SegmentHeader, file: Rc<F>) {
+        let below = Index(u64::MAX);
+        self.live.insert(header.number, SegmentFile { header, file, below });
+    }
+}
+
+/// A segment's header, from the first frame: that one starts where a payload cannot, and names segment and generation.
+fn header_from_first_frame(
+    shard: ShardId,
+    number: SegmentNumber,
+    first: &[u8],
+) -> Option<SegmentHeader> {
+    let (frame, is_copy) = FrameHeader::decode(first)?;
+    (frame.segment == number && !is_copy).then(|| SegmentHeader {
+        is_live: true,
+        shard,
+        number,
+        generation: frame.generation,
+        base_index: frame.index,
+        base_term: frame.term,
+        size_bytes: 0,
+        previous: ChainPoint::default(),
+        key_id: 0,
+        // Only the frame's bound is looked at: the largest that a frame can say.
+        store: StoreBlock {
+            shard_count: 1,
+            placement_version: 0,
+            frame_size_bytes_max: u32::from(u16::MAX) * BLOCK_SIZE_BYTES as u32,
+            cluster_id: String::new(),
+        },
+    })
 }
 
 /// The newest checkpoint that is whole with its number, and the numbers of all.
@@ -258,7 +311,8 @@ fn sort_segments<F>(
                 if note.is_sealed { SegmentState::Sealed } else { SegmentState::Rolled };
         }
         for frame in frames.iter().filter(|frame| frame.place.0 == number) {
-            segment.end = frame.chain_point().end;
+            // The footer goes behind all frames, wherever a misplaced one lies.
+            segment.end = segment.end.max(frame.chain_point().end);
             segment.last_index = frame.header.index;
             segment.is_damaged |= !frame.damaged.is_empty() || frame.is_front_damaged;
         }

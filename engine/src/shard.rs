@@ -168,6 +168,7 @@ impl<D: Disk> Shard<D> {
 
     /// Damage found since the last call.
     pub fn take_damage(&mut self) -> Vec<Damage> {
+        self.report_misplaced();
         std::mem::take(&mut self.damage)
     }
 
@@ -452,7 +453,7 @@ impl<D: Disk> Shard<D> {
     }
 
     /// Everything that waits for company goes out now: the core stops.
-    pub(crate) fn prepare_close(&mut self, _now: Now) {
+    pub(crate) fn prepare_close(&mut self) {
         if self.log.finished().is_none() {
             self.log_positions(PositionScope::All);
             self.log_trims();

@@ -121,6 +121,8 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     /// Commits on their way, of all shards.
     in_flight: Cell<usize>,
     last_seal: Cell<Monotonic>,
+    /// Whether a wait for the next seal runs.
+    is_waiting: Cell<bool>,
     /// The shard whose turn it is to seal.
     turn: Cell<usize>,
     bell: Doorbell,
@@ -171,6 +173,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
             last_seal: Cell::default(),
+            is_waiting: Cell::new(false),
             turn: Cell::new(0),
             bell: Doorbell::default(),
             progressed: RefCell::default(),
@@ -235,12 +238,12 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     }
 
     async fn close(self: &Rc<Self>) {
-        let now = self.runtime.now();
-        for at in 0..self.shards.len() {
-            self.shards[at].borrow_mut().prepare_close(now);
-        }
         // Each wait is bounded by the disk: what is under way ends, or fails and finishes its log.
         loop {
+            // In each round: a commit may leave records that would wait for company, such as a new channel's name.
+            for shard in &self.shards {
+                shard.borrow_mut().prepare_close();
+            }
             self.pump();
             let is_open = self.shards.iter().any(|shard| shard.borrow().is_uncommitted());
             if !is_open {

@@ -37,6 +37,8 @@ pub struct NetConfig {
     pub port: u16,
     /// Number of shards of the store.
     pub shard_count: u16,
+    /// Channels at most; 0: no limit. The engine keeps it; here it only decides whether order matters.
+    pub channels_max: u64,
     /// Headers and payload of one message at most.
     pub payload_size_bytes_max: usize,
     /// Arguments of one control line at most.
@@ -72,6 +74,7 @@ impl Default for NetConfig {
             host: "0.0.0.0".to_owned(),
             port: 4222,
             shard_count: 8,
+            channels_max: 0,
             payload_size_bytes_max: 1 << 20,
             control_line_bytes_max: 4096,
             pending_bytes_max: 64 << 20,

@@ -11,6 +11,8 @@ mod protocol;
 mod routing;
 mod sessions;
 mod startup;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 pub(crate) use barrier::Then;

@@ -125,6 +125,12 @@ impl Links {
         is_applied
     }
 
+    /// The same, without asking.
+    #[must_use]
+    pub fn has_applied(&self, marks: &Marks) -> bool {
+        self.peers.iter().zip(&marks.0).all(|(peer, mark)| peer.applied >= *mark)
+    }
+
     /// Whether there is something to carry.
     #[must_use]
     pub fn has_outgoing(&self) -> bool {

@@ -82,6 +82,8 @@ pub struct Publisher {
     pub channel: String,
     /// Its shard.
     pub shard: ShardId,
+    /// Whether it is known that publishing to it makes no channel out of its turn.
+    pub is_channel_there: bool,
     /// The client or connection id that was looked up.
     pub client: Vec<u8>,
     /// Whether it was a connection id.

@@ -46,6 +46,7 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         host: address.ip().to_string(),
         port: address.port(),
         shard_count,
+        channels_max: options.channels_max,
         payload_size_bytes_max: options.payload_bytes_max,
         heartbeat_interval_ms: milliseconds(options.heartbeat.interval),
         heartbeat_timeout_ms: milliseconds(options.heartbeat.timeout),

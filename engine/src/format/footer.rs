@@ -5,7 +5,7 @@
 //! generation u64 | segment u32 | channel count u32
 //! directory, sorted by channel: channel u64 | offset u32 | length u32, into the part behind the directory
 //! a channel: name (length u32, bytes) | varints: run count, and of each run: gap to the run before, time difference
-//!            (zigzag), count, block difference, record, bytes, span
+//!            (zigzag), count, block difference (wrapping: a misplaced frame may lie before), record, bytes, span
 //! ```
 
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
@@ -56,7 +56,7 @@ fn put_runs(out: &mut Vec<u8>, runs: &[Run]) {
         put_varint(out, run.first.0 - next);
         put_varint(out, zigzag(run.first_time.0.wrapping_sub(time)));
         put_varint(out, u64::from(run.count));
-        put_varint(out, u64::from(run.block - block));
+        put_varint(out, u64::from(run.block.wrapping_sub(block)));
         put_varint(out, u64::from(run.record));
         put_varint(out, u64::from(run.bytes));
         put_varint(out, u64::from(run.span_us));
@@ -166,7 +166,7 @@ impl Footer {
             let first = next.checked_add(get.varint()?)?;
             time = time.wrapping_add(unzigzag(get.varint()?));
             let count = u32::try_from(get.varint()?).ok().filter(|count| *count > 0)?;
-            block = block.checked_add(u32::try_from(get.varint()?).ok()?)?;
+            block = block.wrapping_add(u32::try_from(get.varint()?).ok()?);
             let run = Run {
                 first: Sequence(first),
                 first_time: Timestamp(time),

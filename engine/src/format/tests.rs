@@ -291,3 +291,22 @@ fn a_sealed_block_is_absent_corrupt_or_whole() {
         assert_eq!(StoreBlock::decode(&damaged).valid(), None, "flipped at {at}");
     }
 }
+
+/// Found by fuzzing: with many small records both tables of a frame reached into one block in its middle, and damage
+/// there cost all of the frame.
+#[test]
+fn no_block_holds_a_part_of_both_tables() {
+    for table in (0..40_000).step_by(8) {
+        for records in [0, 8, 2_000, 4_096, 9_000] {
+            let length = frame_length_bytes(table, records);
+            assert!(length.is_multiple_of(BLOCK_SIZE_BYTES));
+            assert!(length >= FRAME_HEADER_BYTES + table + records);
+            if length > BLOCK_SIZE_BYTES {
+                let front_end = align_block(FRAME_HEADER_BYTES + table);
+                let copy_start = length - FRAME_HEADER_BYTES - table;
+                assert!(copy_start >= FRAME_HEADER_BYTES + table + records);
+                assert!(copy_start >= front_end, "table {table}, records {records}");
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Frames: any bytes as one, and written ones that were damaged.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::Choices;
@@ -124,10 +125,10 @@ fn header(length: usize, record_count: u32, table: &[u8]) -> Option<FrameHeader>
     })
 }
 
-/// A batch of records, and the content of each.
+/// A batch of records, and the content of each in the order of its table.
 fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
     let mut batch = Batch::default();
-    let mut contents = Vec::new();
+    let mut contents: BTreeMap<u64, VecDeque<Vec<u8>>> = BTreeMap::new();
     let mut last = [0_u64; 4];
     // A choice may stand for many small records: large tables are where it gets tight.
     for _ in 0..=choices.below(12) {
@@ -138,11 +139,11 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
         for nth in 0..=repeat {
             let mut content = Vec::new();
             let channel = (usize::from(kind) + nth) % 5;
+            let id = ChannelId((channel as u64 + 1) % 5);
             if let Some(last) = last.get_mut(channel) {
                 *last += 1;
-                let payload = vec![fill; length];
+                let payload = vec![fill ^ u8::try_from(nth).unwrap_or(0); length];
                 let time = Timestamp(i64::from(fill));
-                let id = ChannelId(channel as u64 + 1);
                 batch.push_message(id, Sequence(*last), time, &payload);
                 format::put_message(&mut content, time, &payload);
             } else {
@@ -150,10 +151,14 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
                 batch.push_state(&record, false);
                 format::state::put_state(&mut content, &record);
             }
-            contents.push(content);
+            contents.entry(id.0).or_default().push_back(content);
         }
     }
-    (batch.close(), contents)
+    let batch = batch.close();
+    let ids = batch.table.runs.iter().flat_map(|run| (0..run.count).map(|_| run.channel.0));
+    let mut next = |id| contents.get_mut(&id).and_then(VecDeque::pop_front);
+    let in_order = ids.map(|id| next(id).expect("each record stands once in the table")).collect();
+    (batch, in_order)
 }
 
 /// Damages a part of the frame and says which.

@@ -63,10 +63,10 @@ pub(super) fn damaged_store(choices: &mut Choices<'_>) {
         }
         let extent = match damages.as_slice() {
             _ if files == store.files => Extent::None,
-            [Extent::Block] => Extent::Block,
+            [(_, Extent::Block)] => Extent::Block,
             _ => Extent::More,
         };
-        check(store, &files, extent);
+        check(store, &files, extent, &damages);
     });
 }
 
@@ -79,7 +79,12 @@ enum Extent {
     More,
 }
 
-fn check(store: &Store, files: &BTreeMap<String, Vec<u8>>, extent: Extent) {
+fn check(
+    store: &Store,
+    files: &BTreeMap<String, Vec<u8>>,
+    extent: Extent,
+    damages: &[(String, Extent)],
+) {
     let executor = SimExecutor::new(1);
     let disk = new_disk(&executor);
     executor.block_on(write_files(&disk, files));
@@ -88,34 +93,37 @@ fn check(store: &Store, files: &BTreeMap<String, Vec<u8>>, extent: Extent) {
     for life in 0..2 {
         let group = executor.group();
         let opened = executor.block_on(open(&disk, &group));
-        assert!(opened.is_ok() || extent == Extent::More, "one block does not cost the store");
+        assert!(opened.is_ok() || extent == Extent::More, "one block costs the store: {damages:?}");
         let Ok(storage) = opened else { return };
         let served = read_all(&executor, &storage, &group);
         for (key, payload) in &served {
             let known = published.get(key).is_some_and(|payloads| payloads.contains(payload));
-            assert!(known, "{key:?} was not published as this: {payload:?}");
+            assert!(known, "{key:?} was not published as this: {payload:?} {damages:?}");
         }
         let missing = store.committed.iter().find(|key| !served.contains_key(*key));
         let mut reported = storage.report().damage.clone();
         reported.extend(storage.with(SHARD, |shard| shard.take_damage()));
         match extent {
             Extent::None => {
-                assert_eq!(missing, None, "it was committed");
+                assert_eq!(missing, None, "it was committed: {damages:?}");
                 assert_eq!(reported, []);
             }
             // What was lost once stays so, and is told only once.
             Extent::Block if life == 0 => {
-                assert!(missing.is_none() || !reported.is_empty(), "lost in silence: {missing:?}");
+                assert!(
+                    missing.is_none() || !reported.is_empty(),
+                    "lost in silence: {missing:?} {damages:?}"
+                );
             }
             _ => {}
         }
         for (key, payload) in before.iter().flatten() {
-            assert_eq!(served.get(key), Some(payload), "served before: {key:?}");
+            assert_eq!(served.get(key), Some(payload), "served before: {key:?} {damages:?}");
         }
         let sizes = [10, 1_000];
         let mut now_served = served.clone();
         for (key, payload) in publish_some(&executor, &storage, &group, &sizes, life) {
-            assert!(!served.contains_key(&key), "a number is given once: {key:?}");
+            assert!(!served.contains_key(&key), "a number is given once: {key:?} {damages:?}");
             now_served.insert(key.clone(), payload.clone());
             published.entry(key).or_default().push(payload);
         }
@@ -210,10 +218,10 @@ fn damage(
     files: &mut BTreeMap<String, Vec<u8>>,
     store: &Store,
     choices: &mut Choices<'_>,
-) -> Extent {
+) -> (String, Extent) {
     let kind = choices.byte() % 16;
     let Some(path) = files.keys().nth(choices.below(files.len())).cloned() else {
-        return Extent::None;
+        return (String::new(), Extent::None);
     };
     let other = match kind {
         10 | 11 => store.older.get(&path).cloned().unwrap_or_default(),
@@ -249,7 +257,8 @@ fn damage(
         14 => file.extend_from_slice(choices.bytes(64)),
         _ => drop(files.remove(&path)),
     }
-    if kind < 9 { Extent::Block } else { Extent::More }
+    let extent = if kind < 9 { Extent::Block } else { Extent::More };
+    (format!("{kind} at {place} of {path}"), extent)
 }
 
 fn config() -> StorageConfig {

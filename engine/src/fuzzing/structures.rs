@@ -68,6 +68,7 @@ fn make_shard(checkpoint: &Checkpoint) {
         checkpoint_number: Some(1),
         checkpoints: vec![1],
         frames: Vec::new(),
+        damaged_headers: Vec::new(),
         verdict: Verdict::default(),
     };
     let config = ShardConfig {

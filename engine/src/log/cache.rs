@@ -5,12 +5,15 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::format;
-use crate::types::{FastMap, SegmentNumber, Timestamp};
+use crate::format::{self, TableRun};
+use crate::index::Run;
+use crate::types::{ChannelId, FastMap, SegmentNumber, Timestamp};
 
 /// A frame's contents.
 #[derive(Debug)]
 pub(crate) struct CachedFrame {
+    /// What it holds: the index may stand for another frame than the one that was found in its place.
+    pub runs: Vec<TableRun>,
     /// All records.
     pub records: Bytes,
     /// Where each record starts.
@@ -25,6 +28,18 @@ impl CachedFrame {
         format::message(self.record(record)?)
     }
 
+    /// Whether `run` of `channel` is in it, where the index says.
+    pub(crate) fn holds(&self, channel: ChannelId, run: &Run) -> bool {
+        let after = self.runs.partition_point(|known| known.record <= run.record);
+        let Some(known) = after.checked_sub(1).and_then(|at| self.runs.get(at)) else {
+            return false;
+        };
+        let offset = run.record - known.record;
+        known.channel == channel
+            && known.sequence(offset) == run.first
+            && offset.checked_add(run.count).is_some_and(|end| end <= known.count)
+    }
+
     /// Length of a record; 0 if it is damaged.
     pub(crate) fn record_length(&self, record: u32) -> u32 {
         self.lengths.get(record as usize).copied().unwrap_or(0)
@@ -37,7 +52,7 @@ impl CachedFrame {
     }
 
     fn cost_bytes(&self) -> usize {
-        self.records.len() + self.offsets.len() * 8 + 128
+        self.records.len() + self.offsets.len() * 8 + self.runs.len() * 32 + 128
     }
 }
 

@@ -148,3 +148,53 @@ fn check_frame(
         ) != header.table_crc;
     Some(FoundFrame { header, table, previous_table, records, offsets, damaged, is_front_damaged })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{frame_length_bytes, put_frame, table_crc};
+    use crate::log::batch::Batch;
+    use crate::types::{ChannelId, Index, Sequence, Term, Timestamp};
+
+    const SEGMENT: SegmentNumber = SegmentNumber(1);
+
+    fn frame(generation: Generation, payload: &[u8]) -> Vec<u8> {
+        let mut batch = Batch::default();
+        batch.push_message(ChannelId(1), Sequence(1), Timestamp(1), payload);
+        let batch = batch.close();
+        let table = batch.table.encode(&[]);
+        let mut frame = vec![0; frame_length_bytes(table.len(), batch.records.len())];
+        let header = FrameHeader {
+            blocks: u16::try_from(frame.len() / BLOCK_SIZE_BYTES).unwrap(),
+            record_count: 1,
+            table_length: u32::try_from(table.len()).unwrap(),
+            generation,
+            segment: SEGMENT,
+            term: Term(1),
+            index: Index(1),
+            committed: Index(0),
+            previous_crc: 0,
+            table_crc: table_crc(generation, &table),
+        };
+        put_frame(&mut frame, &header, &table, &batch.records);
+        frame
+    }
+
+    /// A message that holds a frame of its own making must not end the search for the copy of the frame it is in.
+    #[test]
+    fn a_payload_does_not_hide_the_copy() {
+        let ours = Generation(7);
+        let forged = frame(Generation(8), b"forged");
+        for shift in 0..BLOCK_SIZE_BYTES / 8 {
+            // Somewhere the forged header stands at the start of a block, and somewhere at a block's end.
+            let payload = [vec![0; shift * 8 + 4], forged.clone(), vec![0; 5_000]].concat();
+            let mut written = frame(ours, &payload);
+            written[0] ^= 1;
+            let FrameAt::Whole(found) = frame_at(&written, SEGMENT, ours) else {
+                panic!("hidden at {shift}");
+            };
+            assert!(found.is_front_damaged);
+            assert!(found.record(0).is_some_and(|record| record.ends_with(&payload)));
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::log::segment::Segment;
 use crate::subscriptions::{Bounds, Fetch, Messages};
 use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// History is read in pieces of this size: a few hundred microseconds each.
 pub(crate) const READ_BYTES: usize = 512 * 1024;
@@ -45,6 +45,8 @@ pub(super) struct Reads {
     wanted: VecDeque<ReadKey>,
     waiting: FastMap<ReadKey, Vec<ChannelId>>,
     in_flight: usize,
+    /// Places where another frame than the index's was found, to be reported.
+    pub(super) misplaced: BTreeSet<FramePlace>,
 }
 
 impl Reads {
@@ -190,9 +192,16 @@ impl Finder<'_> {
         };
         let place = (run.segment, run.block);
         match self.tail.get(place).or_else(|| self.history.get(place)) {
-            Some(frame) => {
+            Some(frame) if frame.holds(channel.id, &run) => {
                 channel.recent = Some((run, frame.clone()));
                 Found::Recent
+            }
+            // It cannot be read, or another frame was written to its place.
+            Some(frame) => {
+                if !frame.runs.is_empty() {
+                    self.reads.misplaced.insert(place);
+                }
+                Found::Gone(run.last().next())
             }
             None => {
                 self.reads.want(ReadKey::Frame(place), channel.id);
@@ -308,8 +317,12 @@ impl<D: Disk> Shard<D> {
 
     /// The frame cannot be read: its messages are skipped and reported.
     fn keep_nothing(&mut self, place: FramePlace) {
-        let empty =
-            CachedFrame { records: bytes::Bytes::new(), offsets: Vec::new(), lengths: Vec::new() };
+        let empty = CachedFrame {
+            runs: Vec::new(),
+            records: bytes::Bytes::new(),
+            offsets: Vec::new(),
+            lengths: Vec::new(),
+        };
         self.history.insert(place, Rc::new(empty));
         self.note_damage(place.0, "a frame of the log cannot be read; its messages are skipped");
     }
@@ -327,6 +340,12 @@ impl<D: Disk> Shard<D> {
             last: Sequence(0),
             what,
         });
+    }
+
+    pub(super) fn report_misplaced(&mut self) {
+        while let Some((segment, _)) = self.reads.misplaced.pop_first() {
+            self.note_damage(segment, "a frame was written to another's place");
+        }
     }
 
     fn report_damaged_records(&mut self, segment: SegmentNumber, found: &FoundFrame<'_>) {
@@ -377,6 +396,7 @@ fn cached(found: &FoundFrame<'_>) -> CachedFrame {
         lengths[*record as usize] = 0;
     }
     CachedFrame {
+        runs: found.table.runs.clone(),
         records: bytes::Bytes::copy_from_slice(records),
         offsets: found.offsets.clone(),
         lengths,

@@ -28,6 +28,8 @@ struct Rebuilding {
     shard: ShardId,
     channels: Channels,
     deleted: BTreeSet<ChannelId>,
+    /// Names that stand anywhere in the frames: where the first record of one is lost, the second comes behind messages.
+    names: BTreeMap<ChannelId, String>,
     clients: BTreeMap<ClientKey, Client>,
     last_incarnation: u64,
     subscriptions: Recovering,
@@ -43,6 +45,7 @@ impl Rebuilding {
             shard,
             channels: Channels::default(),
             deleted: BTreeSet::new(),
+            names: BTreeMap::new(),
             clients: BTreeMap::new(),
             last_incarnation: checkpoint.head.last_incarnation,
             subscriptions: Recovering::default(),
@@ -71,11 +74,7 @@ impl Rebuilding {
         self.subscriptions.apply(record);
         match record {
             StateRecord::ChannelCreated { id, name } => {
-                // A name stands twice in the log, the second time perhaps behind later channels' names; the channel
-                // may have been deleted between.
-                if self.channels.get(*id).is_none() && !self.deleted.contains(id) {
-                    self.channels.insert(Channel::new(*id, name, self.config.limits, self.now));
-                }
+                self.create(*id, name);
             }
             StateRecord::ChannelDeleted { id } => {
                 self.deleted.insert(*id);
@@ -101,6 +100,14 @@ impl Rebuilding {
         }
     }
 
+    /// A name stands twice in the log, the second time perhaps behind later channels' names; the channel may have been
+    /// deleted between.
+    fn create(&mut self, id: ChannelId, name: &str) {
+        if self.channels.get(id).is_none() && !self.deleted.contains(&id) {
+            self.channels.insert(Channel::new(id, name, self.config.limits, self.now));
+        }
+    }
+
     fn apply_frame(&mut self, frame: &ReplayFrame) {
         for record in &frame.states {
             self.apply(record);
@@ -119,7 +126,14 @@ impl Rebuilding {
     }
 
     fn apply_run(&mut self, id: ChannelId, run: Run) {
-        let Some(channel) = self.channels.get_mut(id) else { return };
+        if let Some(name) = self.names.remove(&id) {
+            self.create(id, &name);
+        }
+        let Some(channel) = self.channels.get_mut(id) else {
+            let range = (run.first, run.last());
+            self.report(run.segment, id, range, "the name of these messages' channel is lost");
+            return;
+        };
         if run.first <= channel.last
             && channel.index.runs.back().is_some_and(|known| run.first <= known.last())
         {
@@ -161,10 +175,13 @@ impl Rebuilding {
 
     /// Frames that are lost may have held state, or messages of channels that have none later: they are reported even
     /// where no gap shows.
-    fn report_lost(&mut self, lost: &[(Index, Index)]) {
+    fn report_lost(&mut self, lost: &[(Index, Index)], damaged_headers: &[SegmentNumber]) {
+        let none = (Sequence(0), Sequence(0));
         for _ in lost {
-            let none = (Sequence(0), Sequence(0));
             self.report(SegmentNumber(0), ChannelId(0), none, "acknowledged batches are lost");
+        }
+        for segment in damaged_headers {
+            self.report(*segment, ChannelId(0), none, "the header of a segment is damaged");
         }
     }
 
@@ -201,6 +218,11 @@ impl<D: Disk> Shard<D> {
     ) -> Self {
         let mut state = Rebuilding::start(&recovered.checkpoint, id, &config, now);
         let lost = &recovered.verdict.lost;
+        for record in recovered.frames.iter().flat_map(|frame| &frame.states) {
+            if let StateRecord::ChannelCreated { id, name } = record {
+                state.names.insert(*id, name.clone());
+            }
+        }
         for frame in &recovered.frames {
             let before = Index(frame.header.index.0 - 1);
             if let Some(table) = frame.previous_table.as_ref().filter(|_| is_lost(lost, before)) {
@@ -217,7 +239,7 @@ impl<D: Disk> Shard<D> {
                 state.apply_lost_table(&table);
             }
         }
-        state.report_lost(lost);
+        state.report_lost(lost, &recovered.damaged_headers);
         let seed = rng.u64(..);
         let mut shard =
             Self::assemble(id, recovered, config, fastrand::Rng::with_seed(seed), state);

@@ -134,7 +134,7 @@ impl<D: Disk> Shard<D> {
         let run = match channel.index.find_time(time) {
             TimePlace::None if channel.last_time >= time => {
                 // In the open batch: it starts behind all that has a place.
-                let placed = channel.index.runs.back().map(crate::index::Run::last);
+                let placed = channel.index.last();
                 return Start::After(placed.unwrap_or(channel.first.previous()));
             }
             TimePlace::None => return Start::After(channel.last),

@@ -54,13 +54,13 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 core.write_checkpoint(at, work).await
             });
         }
-        if !self.is_busy(at, Job::Superblock) {
-            if let Some(write) = self.with_shard(at, |shard| shard.take_hint(now)) {
-                self.spawn_job(at, Job::Superblock, async move |core| {
-                    let result = write_block(&*write.file, write.position, &write.block).await;
-                    core.note(at, result);
-                });
-            }
+        if !self.is_busy(at, Job::Superblock)
+            && let Some(write) = self.with_shard(at, |shard| shard.take_hint(now))
+        {
+            self.spawn_job(at, Job::Superblock, async move |core| {
+                let result = write_block(&*write.file, write.position, &write.block).await;
+                core.note(at, result);
+            });
         }
         self.start_removal(at);
     }

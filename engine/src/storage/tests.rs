@@ -16,6 +16,8 @@ use crate::sim::disk::SimDisk;
 use crate::sim::executor::{SimExecutor, SimRuntime};
 use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
 
+mod damage;
+
 type SimStorage = Storage<SimDisk, SimRuntime>;
 
 fn config() -> StorageConfig {
@@ -232,6 +234,36 @@ fn starts_are_found_by_sequence_and_time() {
         assert_eq!(count(StartAt::Time(all.times[at])), 500 - at);
         assert_eq!(count(StartAt::Time(Timestamp(all.times[at].0 + 1))), 499 - at);
     }
+}
+
+/// Only runs in memory were looked at: with all earlier messages in sealed segments, as after a restart, a start by time
+/// that fell into the open batch became a start at the first message. Found by the simulator.
+#[test]
+fn a_start_by_time_in_the_open_batch_is_not_the_start_of_sealed_history() {
+    let executor = SimExecutor::new(11);
+    let disk = SimDisk::new(executor.runtime(), 11);
+    let group = executor.group();
+    let storage = executor.block_on(open(&disk, &group, &config())).unwrap();
+    for _ in 0..3 {
+        publish(&storage, &group, "a", b"old");
+    }
+    executor.block_on(storage.close());
+    group.kill();
+    // It holds the files' locks.
+    drop(storage);
+    let group = executor.group();
+    let storage = executor.block_on(open(&disk, &group, &config())).unwrap();
+    let shard = shard_of_channel("a", 2);
+    let is_neighbour = |name: &String| shard_of_channel(name, 2) == shard;
+    let other = (0..).map(|number| format!("b{number}")).find(is_neighbour).unwrap();
+    let (_, index, _) =
+        publish(&storage, &group, &other, b"opens a segment, so that the one before is sealed");
+    executor.block_on(committed(&storage, &group, shard, index));
+    executor.run_for(Duration::from_secs(2));
+    let time = group.now().wall;
+    publish(&storage, &group, "a", b"new");
+    let inbox = executor.block_on(read_from(&storage, &group, "a", StartAt::Time(time)));
+    assert_eq!(inbox.messages, [(4, b"new".to_vec(), 0)]);
 }
 
 #[test]

@@ -20,6 +20,15 @@ pub(crate) struct Barrier {
 pub(crate) enum Then {
     /// Answer a PING and read on.
     Pong(ConnectionId),
+    /// Publish a message that was kept.
+    Publish {
+        /// Who publishes.
+        connection: ConnectionId,
+        /// The encoded message.
+        payload: Box<[u8]>,
+        /// Where its ack goes; empty: nowhere.
+        reply: Box<[u8]>,
+    },
     /// Send a STAN request on.
     Send(CoreId, StanMessage),
     /// All cores know a new client: answer its connect.
@@ -57,6 +66,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     fn pass(&mut self, then: Then, now: Now) {
         match then {
             Then::Pong(id) => self.late_pong(id),
+            Then::Publish { connection, payload, reply } => {
+                self.on_held_publish(connection, &payload, &reply, now);
+            }
             Then::Send(core, message) => self.send_stan(core, message),
             Then::Connected { client_id } => self.on_client_spread(&client_id, now),
         }

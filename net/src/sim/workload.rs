@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustc_hash::FxHasher;
 use weirlog_engine::runtime::Runtime;
-use weirlog_engine::sim::{SimDisk, SimExecutor};
+use weirlog_engine::sim::{Faults, SimDisk, SimExecutor};
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_engine::types::ChannelLimits;
 
@@ -25,6 +25,9 @@ const PAYLOAD_SIZE_BYTES_MAX: u32 = 8 << 10;
 const START_MS_MAX: u64 = 20_000;
 /// When faults have stopped all is delivered and acked within this.
 const DRAIN_MS_MAX: u64 = 180_000;
+
+/// How late a violation is seen.
+const STEP_MAX: Duration = Duration::from_millis(10);
 
 struct Run {
     plan: SimPlan,
@@ -59,6 +62,9 @@ impl Run {
         let executor = SimExecutor::new(plan.seed);
         let runtime = executor.runtime();
         let disk = SimDisk::new(runtime.clone(), rng.u64(..));
+        // On a slow disk much is under way whenever something fails.
+        let write_time_max = Duration::from_micros([200, 200, 2_000, 20_000][rng.usize(..4)]);
+        disk.set_faults(Faults { write_time_max, ..Faults::default() });
         let channels = CHANNELS[..rng.usize(1..=CHANNELS.len())]
             .iter()
             .map(|name| (*name).to_owned())
@@ -97,7 +103,7 @@ impl Run {
         let seed = self.rng.u64(..);
         let client = Rc::new(RefCell::new(Client::new(name, self.world.clone(), seed, is_auditor)));
         self.clients.push(client.clone());
-        let think_ms_max = [20, 60, 200][self.rng.usize(..3)];
+        let think_ms_max = [2, 20, 60, 200][self.rng.usize(..4)];
         let mut rng = self.rng.fork();
         let (acting, runtime) = (client.clone(), self.world.runtime.clone());
         let weak = Rc::downgrade(&acting);
@@ -148,7 +154,17 @@ impl Run {
         }
     }
 
+    /// Lets time pass, in steps so short that a violation is told close to its time.
     fn pass(&mut self, duration: Duration) -> Result<(), String> {
+        let mut left = duration;
+        while left > STEP_MAX {
+            self.pass_step(STEP_MAX)?;
+            left -= STEP_MAX;
+        }
+        self.pass_step(left)
+    }
+
+    fn pass_step(&mut self, duration: Duration) -> Result<(), String> {
         self.executor.run_for(duration);
         let server = self.world.server.borrow().clone();
         if let Some(server) = server {
@@ -206,6 +222,9 @@ impl Run {
     fn interrupt(&mut self) -> Result<(), String> {
         loop {
             self.crashes += 1;
+            if self.rng.bool() {
+                self.wait_for_ack()?;
+            }
             match self.rng.u8(..5) {
                 0 | 1 => {
                     self.world.log(|| "power fails".to_owned());
@@ -231,6 +250,19 @@ impl Run {
             let us = self.rng.u64(0..5_000);
             self.pass(Duration::from_micros(us))?;
         }
+    }
+
+    /// Lets time pass until just after some publisher has heard that its message is stored: the moment at which losing
+    /// it is easiest.
+    fn wait_for_ack(&mut self) -> Result<(), String> {
+        let before = self.world.model.borrow().acked_count;
+        for _ in 0..2_000 {
+            self.pass(Duration::from_micros(10))?;
+            if self.world.model.borrow().acked_count > before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn stop_server(&mut self) -> Result<(), String> {

@@ -11,7 +11,7 @@ use super::errors;
 use super::waiters::{Origin, Waiter, ack_lines, append_ack, refuse_all};
 use super::wire::{PubAck, PubMsg};
 use crate::config::{CONNECTION_UNACKED_BYTES_MAX, CORE_UNACKED_BYTES_MAX, PUBLISH_OVERHEAD_BYTES};
-use crate::core::{Core, Hub, Message, Notice};
+use crate::core::{Core, Hub, Message, Notice, Then};
 use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, PublishBatch, PublishEntry};
 use crate::registry::Registry;
@@ -40,10 +40,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.refuse_publish(reply, message.guid);
             return;
         };
-        let published_bytes = message.data.len() + PUBLISH_OVERHEAD_BYTES;
-        self.take_credit(id, published_bytes);
         let own = self.hub.own();
         let core = self.hub.core_of(shard);
+        if core == own && self.must_wait_to_create(id, shard, message.subject) {
+            self.hold_publish(id, payload, reply, now);
+            return;
+        }
+        let published_bytes = message.data.len() + PUBLISH_OVERHEAD_BYTES;
+        self.take_credit(id, published_bytes);
         if core != own {
             self.push_publish(core, (id, shard, is_direct), &message);
             return;
@@ -98,6 +102,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             }
             publisher.channel.clear();
             publisher.channel.push_str(message.subject);
+            publisher.is_channel_there = false;
             publisher.shard = shard_of_channel(message.subject, hub.config.shard_count);
         }
         publisher.client_of(message, &hub.registry)?;
@@ -107,6 +112,49 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         let session = hub.sessions.get(id)?;
         Some((shard, session.publisher.is_direct))
+    }
+
+    /// Whether a message makes a channel here while earlier ones of its connection are on their way to other cores,
+    /// where they may make channels too: with a limit on channels, who comes first must be served first.
+    #[inline]
+    fn must_wait_to_create(&mut self, id: ConnectionId, shard: ShardId, channel: &str) -> bool {
+        let hub = &mut self.hub;
+        let Some(session) = hub.sessions.get_mut(id) else { return false };
+        if session.publisher.is_channel_there || hub.config.channels_max == 0 {
+            return false;
+        }
+        session.publisher.is_channel_there = true;
+        if hub.links.has_applied(&session.marks) {
+            return false;
+        }
+        let is_there = self.storage.with(shard, |shard| shard.channel_bounds(channel).is_some());
+        session.publisher.is_channel_there = is_there;
+        !is_there
+    }
+
+    /// Keeps one message, and its connection's input, until other cores have applied what came before.
+    #[cold]
+    fn hold_publish(&mut self, id: ConnectionId, payload: &[u8], reply: &[u8], now: Now) {
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        session.stop = Some(Stop::Barrier);
+        let marks = session.marks.clone();
+        let held = Then::Publish { connection: id, payload: payload.into(), reply: reply.into() };
+        self.after_applied(marks, held, now);
+    }
+
+    /// The message that was kept has its turn, and its connection is read on.
+    pub(crate) fn on_held_publish(
+        &mut self,
+        id: ConnectionId,
+        payload: &[u8],
+        reply: &[u8],
+        now: Now,
+    ) {
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        assert!(session.stop == Some(Stop::Barrier), "a kept message stops its connection");
+        session.stop = None;
+        self.on_channel_message(id, payload, (!reply.is_empty()).then_some(reply), now);
+        self.hub.wakes.push(id);
     }
 
     /// Counts a publish; above its bound the connection is not read further.

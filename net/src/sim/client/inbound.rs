@@ -96,13 +96,18 @@ impl Client {
         let life = line.life;
         // It may have been on the way when its subscription ended.
         let Some(mut subscription) = self.subscriptions.remove(&slot) else { return };
-        let complaint = subscription.on_delivery(&message, life, now, self.disturbed_at, &self.world);
+        let complaint =
+            subscription.on_delivery(&message, life, now, self.disturbed_at, &self.world);
         if let Some(complaint) = complaint {
             self.violated(&format!(
                 "channel {}, sequence {}, subscription {slot}: {complaint}",
                 message.subject, message.sequence
             ));
         }
+        self.log(|| {
+            let (sequence, again) = (message.sequence, message.redelivery_count);
+            format!("gets {} {sequence} for subscription {slot}, again {again}", message.subject)
+        });
         let is_draining = self.world.is_draining.get();
         let delay_ms = subscription.ack_delay_ms(&mut self.rng, is_draining, self.is_auditor);
         if let Some(delay_ms) = delay_ms {
@@ -124,6 +129,9 @@ impl Client {
                 break;
             }
             line.unconfirmed.pop_front();
+            let name = &self.name;
+            self.world
+                .log(|| format!("{name}: ack of {sequence} of subscription {slot} is confirmed"));
             let active =
                 self.subscriptions.get(&slot).filter(|subscription| subscription.is_active());
             if let Some(subscription) = active {

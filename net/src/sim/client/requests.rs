@@ -83,7 +83,7 @@ impl Client {
     fn leave_all(&mut self) {
         let mut model = self.world.model.borrow_mut();
         for (slot, subscription) in &self.subscriptions {
-            model.leaving(subscription.group, &(self.name.clone(), *slot));
+            model.leaving(subscription.group, &(self.name.clone(), *slot), false);
         }
     }
 

@@ -50,6 +50,8 @@ enum Policy {
 struct Outstanding {
     delivered_at: Monotonic,
     is_again: bool,
+    /// An ack of it was sent before: the server may know of it.
+    is_acked: bool,
     ack_at: Option<Monotonic>,
 }
 
@@ -113,6 +115,7 @@ impl Subscription {
             Phase::Active => {}
         }
         self.begin_life(life);
+        let is_acked = model.is_acked(self.group, message.sequence);
         model.delivered(&Received { message, group: self.group, life, client: &self.client });
         drop(model);
         let sequence = message.sequence;
@@ -124,9 +127,10 @@ impl Subscription {
             self.last_new = sequence;
         }
         let is_again = message.is_redelivered;
-        let outstanding = Outstanding { delivered_at: now.mono, is_again, ack_at: None };
+        let outstanding = Outstanding { delivered_at: now.mono, is_again, is_acked, ack_at: None };
         self.outstanding.insert(sequence, outstanding);
-        let held = self.outstanding.values().filter(|held| self.is_held(held, now, calm_since)).count();
+        let held =
+            self.outstanding.values().filter(|held| self.is_held(held, now, calm_since)).count();
         if !is_again && held > self.in_flight_max {
             let limit = self.in_flight_max;
             complaint = Some(format!("new though {} of {limit} wait for their acks", held - 1));
@@ -138,6 +142,9 @@ impl Subscription {
     /// time may be another member's by now, and of one that came again nobody outside knows when its time is over.
     fn is_held(&self, held: &Outstanding, now: Now, calm_since: Monotonic) -> bool {
         let sure_ms = self.ack_wait_ms - EXPIRY_SLACK_MS;
+        if held.is_acked {
+            return false;
+        }
         !self.is_queue()
             || (!held.is_again
                 && held.delivered_at > calm_since.after_ms(self.ack_wait_ms)
@@ -331,7 +338,11 @@ impl Client {
         let removes = self.rng.u8(..3) == 0;
         if let Some(subscription) = self.subscriptions.get_mut(&slot) {
             subscription.phase = Phase::Ending { removes, is_asked: false, tries: 0 };
-            self.world.model.borrow_mut().leaving(subscription.group, &(self.name.clone(), slot));
+            self.world.model.borrow_mut().leaving(
+                subscription.group,
+                &(self.name.clone(), slot),
+                removes,
+            );
         }
         self.settle_subscriptions();
     }
@@ -427,6 +438,8 @@ impl Client {
             unconfirmed.push_back((now, slot, sequence));
             self.world.model.borrow_mut().ack_sent(subscription.group, sequence);
             self.world.count_operation();
+            let (name, channel) = (&self.name, &subscription.channel);
+            self.world.log(|| format!("{name}: acks {channel} {sequence} of subscription {slot}"));
         }
     }
 
@@ -442,7 +455,7 @@ impl Client {
             }
             let limit_ms = subscription.ack_wait_ms + REDELIVERY_SLACK_MS;
             for (sequence, held) in &subscription.outstanding {
-                if held.delivered_at.after_ms(limit_ms) < now.mono {
+                if !held.is_acked && held.delivered_at.after_ms(limit_ms) < now.mono {
                     self.violated(&format!(
                         "channel {}, sequence {sequence}, subscription {}: not acked and not sent again for {limit_ms} ms",
                         subscription.channel, subscription.slot

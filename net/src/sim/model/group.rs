@@ -167,20 +167,22 @@ impl Model {
         }
     }
 
-    /// A member begins to leave: from now on it is not known to be there.
-    pub(in crate::sim) fn leaving(&mut self, index: GroupIndex, member: &Member) {
+    /// A member begins to leave: from now on it is not known to be there. A queue group that one `removes` itself from
+    /// is gone if it was the last, and who is the last while others come and go nobody knows.
+    pub(in crate::sim) fn leaving(&mut self, index: GroupIndex, member: &Member, removes: bool) {
         let group = &mut self.groups[index];
         let Some(is_there) = group.members.get_mut(member) else { return };
         *is_there = false;
         let is_deserted = group.members.values().all(|is_there| !is_there);
-        if is_deserted && !group.is_durable() {
+        let is_queue = matches!(group.key, SubscriptionKey::Queue { .. });
+        if (is_deserted && !group.is_durable()) || (removes && is_queue) {
             self.retire(index);
         }
     }
 
     /// A member is gone.
     pub(in crate::sim) fn left(&mut self, index: GroupIndex, member: &Member, how: Left) {
-        self.leaving(index, member);
+        self.leaving(index, member, how != Left::Closed);
         let group = &mut self.groups[index];
         group.members.remove(member);
         match (&group.key, how) {
@@ -190,8 +192,6 @@ impl Model {
                 self.retire(index);
                 self.doubted.insert(key);
             }
-            // Whether it was the last member is not known: the others may be leaving too.
-            (SubscriptionKey::Queue { .. }, Left::Removed | Left::Doubted) => self.retire(index),
             _ => {}
         }
     }

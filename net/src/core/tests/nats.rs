@@ -1,0 +1,220 @@
+//! Core NATS.
+
+use super::*;
+
+/// A town of one core with one peer.
+fn alone() -> (Town, Peer) {
+    let mut town = Town::new(1, |_| {});
+    let peer = town.enter(0);
+    (town, peer)
+}
+
+#[test]
+fn a_message_reaches_plain_and_wildcard_subscribers() {
+    let (mut town, peer) = alone();
+    town.say(peer, "SUB a.b 1\r\nSUB a.* 2\r\nSUB > 3\r\nSUB b 4\r\n");
+    let heard = town.say(peer, "PUB a.b r.x 2\r\nhi\r\n");
+    assert_eq!(
+        heard,
+        "MSG a.b 1 r.x 2\r\nhi\r\nMSG a.b 3 r.x 2\r\nhi\r\nMSG a.b 2 r.x 2\r\nhi\r\n"
+    );
+}
+
+#[test]
+fn without_connect_everything_is_answered() {
+    let mut town = Town::new(1, |_| {});
+    let peer = town.join(0);
+    assert_eq!(town.say(peer, "SUB a 1\r\nPUB a 1\r\nx\r\n"), "+OK\r\n+OK\r\nMSG a 1 1\r\nx\r\n");
+    let heard = town.say(peer, "PUB a.* 0\r\n\r\n");
+    assert_eq!(heard, "-ERR 'Invalid Publish Subject'\r\n+OK\r\n", "pedantic, but it goes on");
+    assert_eq!(town.say(peer, "PING\r\n"), "PONG\r\n", "no INFO for protocol 0");
+}
+
+#[test]
+fn an_unsubscribe_with_a_maximum_counts_from_the_start() {
+    let (mut town, peer) = alone();
+    town.say(peer, "SUB a 1\r\nPUB a 1\r\n1\r\nUNSUB 1 2\r\n");
+    let heard = town.say(peer, "PUB a 1\r\n2\r\nPUB a 1\r\n3\r\n");
+    assert_eq!(heard, "MSG a 1 1\r\n2\r\n");
+    town.say(peer, "SUB a 2\r\nSUB other 2\r\nUNSUB 7\r\n");
+    assert_eq!(town.say(peer, "PUB other 0\r\n\r\n"), "", "a sid in use stays what it was");
+    assert_eq!(town.say(peer, "PUB a 0\r\n\r\nUNSUB 2\r\nPUB a 0\r\n\r\n"), "MSG a 2 0\r\n\r\n");
+}
+
+#[test]
+fn a_member_of_a_queue_group_is_chosen_among_all_cores() {
+    let mut town = Town::new(2, |_| {});
+    let members = [0, 0, 1].map(|core| town.enter(core));
+    for member in members {
+        town.say(member, "SUB work.* group 1\r\nSUB other quiet 2\r\n");
+    }
+    let publisher = town.enter(1);
+    let watcher = town.enter(0);
+    town.say(watcher, "SUB work.a 9\r\n");
+    for _ in 0..300 {
+        town.tell(publisher, "PUB work.a 0\r\n\r\n");
+    }
+    town.settle();
+    let counts = members.map(|member| town.heard(member).matches("MSG").count());
+    assert_eq!(counts.iter().sum::<usize>(), 300);
+    assert!(counts.iter().all(|count| (60..=140).contains(count)), "{counts:?}");
+    assert_eq!(town.heard(watcher).matches("MSG").count(), 300);
+    // Who leaves is not chosen any more.
+    town.leave(members[0]);
+    town.leave(members[2]);
+    assert_eq!(town.say(publisher, "PUB work.a 0\r\n\r\nPUB other 0\r\n\r\n"), "");
+    assert_eq!(town.heard(members[1]), "MSG work.a 1 0\r\n\r\nMSG other 2 0\r\n\r\n");
+}
+
+#[test]
+fn a_request_that_nobody_receives_is_answered_with_503() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.enter(0);
+    town.say(peer, "SUB inbox.* 5\r\n");
+    let heard = town.say(peer, "PUB nobody inbox.1 2\r\nhi\r\n");
+    assert_eq!(heard, "HMSG inbox.1 5 38 38\r\nNATS/1.0 503\r\nNats-Subject: nobody\r\n\r\n\r\n");
+    let service = town.enter(1);
+    town.say(service, "SUB nobody 1\r\n");
+    assert_eq!(town.say(peer, "PUB nobody inbox.1 2\r\nhi\r\n"), "");
+    assert_eq!(town.heard(service), "MSG nobody 1 inbox.1 2\r\nhi\r\n");
+    assert_eq!(town.say(service, "PUB inbox.1 2\r\nok\r\n"), "");
+    assert_eq!(town.heard(peer), "MSG inbox.1 5 2\r\nok\r\n");
+}
+
+#[test]
+fn headers_travel_to_those_who_understand_them() {
+    let mut town = Town::new(2, |_| {});
+    let publisher = town.enter(0);
+    let plain = town.join(1);
+    town.say(plain, "CONNECT {\"verbose\":false}\r\nSUB a 1\r\n");
+    let modern = town.enter(1);
+    town.say(modern, "SUB a 2\r\n");
+    town.say(publisher, "HPUB a 16 18\r\nNATS/1.0\r\nA:\r\n\r\nhi\r\n");
+    assert_eq!(town.heard(plain), "MSG a 1 2\r\nhi\r\n");
+    assert_eq!(town.heard(modern), "HMSG a 2 16 18\r\nNATS/1.0\r\nA:\r\n\r\nhi\r\n");
+    town.say(plain, "HPUB a 0 0\r\n\r\n");
+    assert!(town.is_closing(plain), "it did not say that it understands headers");
+}
+
+#[test]
+fn echo_off_keeps_own_messages_away() {
+    let mut town = Town::new(1, |_| {});
+    let peer = town.join(0);
+    town.say(peer, "CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB a 1\r\nSUB a q 2\r\n");
+    assert_eq!(town.say(peer, "PUB a 0\r\n\r\n"), "");
+    let other = town.enter(0);
+    town.say(other, "PUB a 0\r\n\r\n");
+    assert_eq!(town.heard(peer), "MSG a 1 0\r\n\r\nMSG a 2 0\r\n\r\n");
+}
+
+#[test]
+fn faults_have_their_texts_and_close_as_they_should() {
+    let cases: [(&str, &str, bool); 8] = [
+        ("SUB a..b 1\r\n", "-ERR 'Invalid Subject'\r\n", false),
+        ("NONSENSE\r\n", "-ERR 'Unknown Protocol Operation'\r\n", true),
+        ("PUB a 1048577\r\n", "-ERR 'Maximum Payload Violation'\r\n", true),
+        ("PUB a b c d\r\n", "", true),
+        ("CONNECT {\r\n", "", true),
+        ("CONNECT {\"protocol\":9}\r\n", "-ERR 'invalid client protocol'\r\n", true),
+        ("-ERR 'I give up'\r\n", "", true),
+        ("CONNECT {\"account\":\"A\"}\r\n", "-ERR 'Authorization Violation'\r\n", true),
+    ];
+    for (input, answer, closes) in cases {
+        let (mut town, peer) = alone();
+        assert_eq!(town.say(peer, input), answer, "{input:?}");
+        assert_eq!(town.is_closing(peer), closes, "{input:?}");
+    }
+}
+
+#[test]
+fn limits_of_connections_and_subscriptions_are_kept() {
+    let mut town = Town::new(1, |net| {
+        net.connections_max = 1;
+        net.subscriptions_max = 1;
+    });
+    let peer = town.enter(0);
+    let heard = town.say(peer, "SUB a 1\r\nSUB b 2\r\nPUB b 0\r\n\r\n");
+    assert_eq!(heard, "-ERR 'maximum subscriptions exceeded'\r\n");
+    assert!(!town.is_closing(peer));
+    let now = town.now();
+    let id = town.cores[0].connection_opened(String::new(), now);
+    let second = Peer { core: 0, id };
+    assert!(town.is_closing(second));
+    assert!(town.heard(second).ends_with("-ERR 'maximum connections exceeded'\r\n"));
+}
+
+#[test]
+fn a_second_connect_begins_anew() {
+    let (mut town, peer) = alone();
+    town.say(peer, "SUB a 1\r\n");
+    assert_eq!(town.say(peer, "CONNECT {\"verbose\":true}\r\nPUB a 0\r\n\r\n"), "+OK\r\n+OK\r\n");
+}
+
+#[test]
+fn a_silent_connection_is_pinged_and_then_closed() {
+    let mut town = Town::new(1, |net| {
+        net.ping_interval_ms = 100;
+        net.ping_out_max = 2;
+    });
+    let peer = town.enter(0);
+    town.advance(120);
+    assert_eq!(town.heard(peer), "PING\r\n");
+    town.say(peer, "PONG\r\n");
+    town.advance(400);
+    assert_eq!(town.heard(peer), "PING\r\nPING\r\n-ERR 'Stale Connection'\r\n");
+    assert!(town.is_closing(peer));
+}
+
+#[test]
+fn who_does_not_read_is_cut_without_a_word() {
+    let mut town = Town::new(2, |net| net.pending_bytes_max = 10_000);
+    let slow = town.enter(0);
+    town.say(slow, "SUB a 1\r\n");
+    let fast = town.enter(1);
+    let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+    for _ in 0..11 {
+        town.tell(fast, &message);
+    }
+    town.settle();
+    assert!(town.is_closing(slow));
+    assert!(town.cores[0].outbox(slow.id).is_none(), "nothing more is written");
+    let notices = town.cores[0].take_notices();
+    assert!(
+        matches!(notices.as_slice(), [crate::core::Notice::SlowConsumer { .. }]),
+        "{notices:?}"
+    );
+}
+
+#[test]
+fn a_write_that_makes_no_progress_closes_the_connection() {
+    let mut town = Town::new(1, |net| net.write_deadline_ms = 50);
+    let peer = town.enter(0);
+    town.tell(peer, "SUB a 1\r\nPUB a 0\r\n\r\n");
+    let now = town.now();
+    town.cores[0].write_blocked(peer.id, now);
+    town.advance(60);
+    assert!(town.cores[0].outbox(peer.id).is_none());
+    let other = town.enter(0);
+    let now = town.now();
+    town.tell(other, "SUB a 1\r\nPUB a 0\r\n\r\n");
+    town.cores[0].write_blocked(other.id, now);
+    town.cores[0].written(other.id, 1, now);
+    town.advance(60);
+    assert!(town.cores[0].outbox(other.id).is_some(), "one byte is progress");
+}
+
+#[test]
+fn a_pong_says_that_all_cores_know_of_a_subscription() {
+    let mut town = Town::new(2, |_| {});
+    let subscriber = town.enter(0);
+    let publisher = town.enter(1);
+    let Intake { next, .. } = town.offer(subscriber, b"SUB a 1\r\nPING\r\n");
+    assert_eq!(next, Next::Wait, "the other core does not know yet");
+    assert_eq!(town.heard(subscriber), "");
+    town.carry(0);
+    town.tell(publisher, "PUB a 0\r\n\r\n");
+    town.settle();
+    let heard = town.heard(subscriber);
+    assert!(heard.contains("PONG\r\n"));
+    assert!(heard.contains("MSG a 1 0\r\n\r\n"), "{heard}");
+}

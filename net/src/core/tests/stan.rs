@@ -1,0 +1,470 @@
+//! NATS Streaming.
+
+use weirlog_engine::placement::shard_of_channel;
+
+use super::*;
+use crate::config::CONNECTION_UNACKED_BYTES_MAX;
+use crate::stan::errors;
+use crate::stan::wire::{
+    Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, MsgProto, Ping, PubAck,
+    PubMsg, SubscriptionRequest, SubscriptionResponse, UnsubscribeRequest,
+};
+
+/// One MSG that a peer got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Got {
+    subject: String,
+    reply: String,
+    payload: Vec<u8>,
+}
+
+impl Town {
+    fn publish(&mut self, peer: Peer, subject: &str, reply: &str, payload: &[u8]) {
+        self.tell(peer, line(subject, reply, payload));
+    }
+
+    /// The messages a peer got until all was quiet.
+    fn got(&mut self, peer: Peer) -> Vec<Got> {
+        self.settle();
+        let mut heard = Vec::new();
+        let now = self.now();
+        let core = &mut self.cores[peer.core];
+        while let Some(head) = core.outbox(peer.id).map(|outbox| outbox.head().to_vec()) {
+            if head.is_empty() {
+                break;
+            }
+            core.written(peer.id, head.len(), now);
+            heard.extend_from_slice(&head);
+        }
+        messages(&heard)
+    }
+
+    /// Sends a request and returns the answer's payload.
+    fn request(&mut self, peer: Peer, subject: &str, payload: &[u8]) -> Vec<u8> {
+        self.publish(peer, subject, "answer", payload);
+        let got = self.got(peer);
+        let answer = got.iter().find(|got| got.subject == "answer");
+        answer.unwrap_or_else(|| panic!("{subject} is not answered: {got:?}")).payload.clone()
+    }
+
+    /// A STAN client on a core: its connection, subscribed to all it needs.
+    fn client(&mut self, core: usize, id: &str) -> Peer {
+        let peer = self.enter(core);
+        self.tell(
+            peer,
+            format!("SUB answer 1\r\nSUB acks.{id} 2\r\nSUB hb.{id}.{core} 3\r\nSUB in.> 4\r\n"),
+        );
+        let error = self.open(peer, id);
+        assert_eq!(error, "");
+        peer
+    }
+
+    fn open(&mut self, peer: Peer, id: &str) -> String {
+        let heartbeat_inbox = format!("hb.{id}.{}", peer.core);
+        let connection = format!("connection-{id}");
+        let request = ConnectRequest {
+            client_id: id,
+            heartbeat_inbox: &heartbeat_inbox,
+            protocol: 1,
+            conn_id: connection.as_bytes(),
+            ping_interval: -7,
+            ping_max_out: 3,
+        };
+        let mut payload = Vec::new();
+        request.encode(&mut payload);
+        let answer = self.request(peer, "_STAN.discover.test-cluster", &payload);
+        let answer = ConnectResponse::decode(&answer).unwrap();
+        if answer.error.is_empty() {
+            assert_eq!(answer.pub_prefix, "_STAN.pub.test-cluster");
+            assert_eq!((answer.ping_interval, answer.ping_max_out), (-7, 3));
+        }
+        answer.error.to_owned()
+    }
+
+    /// Publishes and returns the ack's error.
+    fn store(&mut self, peer: Peer, id: &str, channel: &str, data: &str) -> String {
+        let payload = pub_msg(id, channel, data);
+        self.publish(
+            peer,
+            &format!("_STAN.pub.test-cluster.{channel}"),
+            &format!("acks.{id}"),
+            &payload,
+        );
+        let got = self.got(peer);
+        let ack =
+            got.iter().find(|got| got.subject == format!("acks.{id}")).expect("it is answered");
+        let ack = PubAck::decode(&ack.payload).unwrap();
+        assert_eq!(ack.guid, data);
+        ack.error.to_owned()
+    }
+
+    /// Subscribes and returns the ack inbox, or the error, and what came with it.
+    fn subscribe(&mut self, peer: Peer, request: &SubscriptionRequest<'_>) -> (String, Vec<Got>) {
+        let mut payload = Vec::new();
+        request.encode(&mut payload);
+        self.publish(peer, "_STAN.sub.test-cluster", "answer", &payload);
+        let mut got = self.got(peer);
+        assert_eq!(got[0].subject, "answer", "the answer comes before the first message");
+        let answer = got.remove(0).payload;
+        let answer = SubscriptionResponse::decode(&answer).unwrap();
+        (format!("{}{}", answer.ack_inbox, answer.error), got)
+    }
+
+    fn acknowledge(&mut self, peer: Peer, inbox: &str, channel: &str, sequence: u64) {
+        let mut payload = Vec::new();
+        Ack { subject: channel, sequence }.encode(&mut payload);
+        self.publish(peer, inbox, "", &payload);
+    }
+
+    fn close(&mut self, peer: Peer, id: &str) -> String {
+        let mut payload = Vec::new();
+        CloseRequest { client_id: id }.encode(&mut payload);
+        let answer = self.request(peer, "_STAN.close.test-cluster", &payload);
+        CloseResponse::decode(&answer).unwrap().error.to_owned()
+    }
+}
+
+fn line(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
+    let mut line = format!("PUB {subject} {reply} {}\r\n", payload.len()).into_bytes();
+    line.extend_from_slice(payload);
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
+fn pub_msg(id: &str, channel: &str, data: &str) -> Vec<u8> {
+    let connection = format!("connection-{id}");
+    let message = PubMsg {
+        client_id: id,
+        guid: data,
+        subject: channel,
+        data: data.as_bytes(),
+        conn_id: connection.as_bytes(),
+        ..Default::default()
+    };
+    let mut payload = Vec::new();
+    message.encode(&mut payload);
+    payload
+}
+
+fn messages(mut bytes: &[u8]) -> Vec<Got> {
+    let mut all = Vec::new();
+    while !bytes.is_empty() {
+        let end = bytes.windows(2).position(|pair| pair == b"\r\n").unwrap();
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        bytes = &bytes[end + 2..];
+        let fields: Vec<&str> = head.split(' ').collect();
+        if fields[0] != "MSG" {
+            continue;
+        }
+        let size: usize = fields[fields.len() - 1].parse().unwrap();
+        let reply = if fields.len() == 5 { fields[3] } else { "" };
+        all.push(Got {
+            subject: fields[1].to_owned(),
+            reply: reply.to_owned(),
+            payload: bytes[..size].to_vec(),
+        });
+        bytes = &bytes[size + 2..];
+    }
+    all
+}
+
+fn sequences(got: &[Got]) -> Vec<u64> {
+    got.iter().map(|got| MsgProto::decode(&got.payload).unwrap().sequence).collect()
+}
+
+fn from_first<'a>(id: &'a str, channel: &'a str, inbox: &'a str) -> SubscriptionRequest<'a> {
+    SubscriptionRequest {
+        client_id: id,
+        subject: channel,
+        inbox,
+        max_in_flight: 2,
+        ack_wait_seconds: 30,
+        start_position: 4,
+        ..Default::default()
+    }
+}
+
+/// A channel whose shard runs on `core` of two.
+fn channel_on(core: u16) -> String {
+    let is_there = |name: &String| shard_of_channel(name, SHARD_COUNT).0 % 2 == core;
+    (0..).map(|number| format!("channel.{number}")).find(is_there).unwrap()
+}
+
+#[test]
+fn messages_are_stored_delivered_and_acked_on_either_core() {
+    for core in [0, 1] {
+        let mut town = Town::new(2, |_| {});
+        let peer = town.client(0, "me");
+        let channel = channel_on(core);
+        for data in ["a", "b", "c"] {
+            assert_eq!(town.store(peer, "me", &channel, data), "");
+        }
+        let (inbox, got) = town.subscribe(peer, &from_first("me", &channel, "in.1"));
+        assert_eq!(sequences(&got), [1, 2], "two in flight at most");
+        town.acknowledge(peer, &inbox, &channel, 1);
+        assert_eq!(sequences(&town.got(peer)), [3]);
+        let message = MsgProto::decode(&got[1].payload).unwrap();
+        assert_eq!((message.data, message.subject), (b"b".as_slice(), channel.as_str()));
+        assert!(!message.is_redelivered);
+    }
+}
+
+#[test]
+fn an_ack_comes_after_the_commit_and_not_before() {
+    let mut town = Town::new(1, |_| {});
+    let peer = town.client(0, "me");
+    let payload = pub_msg("me", "foo", "x");
+    town.offer(peer, &line("_STAN.pub.test-cluster.foo", "acks.me", &payload));
+    assert_eq!(town.heard(peer), "", "nothing is on disk yet");
+    assert_eq!(town.got(peer).len(), 1);
+}
+
+#[test]
+fn an_ack_finds_its_way_to_whoever_has_its_subject() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    let other = town.enter(1);
+    town.say(other, "SUB elsewhere 7\r\n");
+    for core in [0, 1] {
+        let channel = channel_on(core);
+        let payload = pub_msg("me", &channel, "x");
+        town.publish(peer, &format!("_STAN.pub.test-cluster.{channel}"), "elsewhere", &payload);
+        assert!(town.got(peer).is_empty());
+        assert_eq!(town.got(other).len(), 1);
+    }
+}
+
+#[test]
+fn a_wrong_publish_is_refused() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    assert_eq!(town.store(peer, "me", "foo.*", "x"), errors::INVALID_PUBLISH);
+    // A connection id that is not registered, though the client id is.
+    let stale = PubMsg {
+        client_id: "me",
+        guid: "g",
+        subject: "foo",
+        conn_id: b"old",
+        ..Default::default()
+    };
+    let no_guid = PubMsg { client_id: "me", subject: "foo", ..Default::default() };
+    for message in [stale, no_guid] {
+        let mut payload = Vec::new();
+        message.encode(&mut payload);
+        let answer = town.request(peer, "_STAN.pub.test-cluster.foo", &payload);
+        let answer = PubAck::decode(&answer).unwrap();
+        assert_eq!((answer.guid, answer.error), (message.guid, errors::INVALID_PUBLISH));
+    }
+    let by_client_id = PubMsg { client_id: "me", guid: "g", subject: "foo", ..Default::default() };
+    let mut payload = Vec::new();
+    by_client_id.encode(&mut payload);
+    let answer = town.request(peer, "_STAN.pub.test-cluster.foo", &payload);
+    assert_eq!(PubAck::decode(&answer).unwrap().error, "");
+}
+
+#[test]
+fn an_id_in_use_is_refused_while_its_holder_answers() {
+    let mut town = Town::new(2, |_| {});
+    let holder = town.client(0, "me");
+    let rival = town.enter(1);
+    town.tell(rival, "SUB answer 1\r\n");
+    let mut payload = Vec::new();
+    let request =
+        ConnectRequest { client_id: "me", heartbeat_inbox: "hb.me2", ..Default::default() };
+    request.encode(&mut payload);
+    town.publish(rival, "_STAN.discover.test-cluster", "answer", &payload);
+    let probe = town.got(holder).remove(0);
+    assert_eq!((probe.subject.as_str(), probe.payload.len()), ("hb.me.0", 0));
+    town.publish(holder, &probe.reply, "", b"");
+    let answer = town.got(rival).into_iter().find(|got| got.subject == "answer").unwrap();
+    assert_eq!(ConnectResponse::decode(&answer.payload).unwrap().error, errors::CLIENT_EXISTS);
+}
+
+#[test]
+fn a_silent_holder_is_replaced_and_learns_it_by_its_ping() {
+    let mut town = Town::new(2, |_| {});
+    let holder = town.client(0, "me");
+    let heir = town.enter(1);
+    town.tell(heir, "SUB answer 1\r\n");
+    let mut payload = Vec::new();
+    let request = ConnectRequest {
+        client_id: "me",
+        heartbeat_inbox: "hb.heir",
+        conn_id: b"other",
+        ..Default::default()
+    };
+    request.encode(&mut payload);
+    town.publish(heir, "_STAN.discover.test-cluster", "answer", &payload);
+    town.advance(400);
+    assert!(town.got(heir).is_empty(), "the holder has half a second");
+    town.advance(200);
+    let answer = town.got(heir).remove(0);
+    assert_eq!(ConnectResponse::decode(&answer.payload).unwrap().error, "");
+    // The test's answers have one subject.
+    town.got(holder);
+    let mut ping = Vec::new();
+    Ping { conn_id: b"connection-me" }.encode(&mut ping);
+    let answer = town.request(holder, "_STAN.discover.test-cluster.pings", &ping);
+    assert_eq!(
+        PubAck::decode(&answer).unwrap().guid,
+        errors::CLIENT_REPLACED,
+        "field 1 is the error"
+    );
+    assert_eq!(town.store(holder, "me", "foo", "x"), errors::INVALID_PUBLISH);
+}
+
+#[test]
+fn a_holder_that_is_gone_is_replaced_at_once() {
+    let mut town = Town::new(2, |_| {});
+    let holder = town.client(0, "me");
+    town.leave(holder);
+    town.client(1, "me");
+}
+
+#[test]
+fn close_ends_a_client_once() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    let channel = channel_on(1);
+    town.store(peer, "me", &channel, "x");
+    let (_, got) = town.subscribe(peer, &from_first("me", &channel, "in.1"));
+    assert_eq!(got.len(), 1);
+    assert_eq!(town.close(peer, "me"), "");
+    assert_eq!(town.close(peer, "me"), errors::UNKNOWN_CLIENT);
+    let (error, _) = town.subscribe(peer, &from_first("me", &channel, "in.1"));
+    assert_eq!(error, errors::UNKNOWN_CLIENT);
+}
+
+#[test]
+fn acks_before_a_close_are_seen_before_it() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    let channel = channel_on(1);
+    for data in ["a", "b"] {
+        town.store(peer, "me", &channel, data);
+    }
+    let request = SubscriptionRequest { durable_name: "d", ..from_first("me", &channel, "in.1") };
+    let (inbox, got) = town.subscribe(peer, &request);
+    assert_eq!(sequences(&got), [1, 2]);
+    // Ack and close in one read: the ack is for the other core.
+    let (mut ack, mut close) = (Vec::new(), Vec::new());
+    Ack { subject: &channel, sequence: 1 }.encode(&mut ack);
+    CloseRequest { client_id: "me" }.encode(&mut close);
+    let both =
+        [line(&inbox, "", &ack), line("_STAN.close.test-cluster", "answer", &close)].concat();
+    town.tell(peer, both);
+    town.settle();
+    town.leave(peer);
+    let peer = town.client(0, "me");
+    let (_, got) = town.subscribe(peer, &request);
+    assert_eq!(sequences(&got), [2], "1 was acked before the close");
+}
+
+#[test]
+fn an_unsubscribe_names_the_ack_inbox_or_the_message_inbox() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    let channel = channel_on(1);
+    town.store(peer, "me", &channel, "x");
+    let end = |town: &mut Town, inbox: &str, id: &str, channel: &str| {
+        let request =
+            UnsubscribeRequest { client_id: id, subject: channel, inbox, durable_name: "" };
+        let mut payload = Vec::new();
+        request.encode(&mut payload);
+        let answer = town.request(peer, "_STAN.unsub.test-cluster", &payload);
+        SubscriptionResponse::decode(&answer).unwrap().error.to_owned()
+    };
+    let (inbox, _) = town.subscribe(peer, &from_first("me", &channel, "in.1"));
+    assert_eq!(end(&mut town, &inbox, "me", "none"), errors::UNKNOWN_CHANNEL);
+    assert_eq!(end(&mut town, &inbox, "you", &channel), errors::UNKNOWN_CLIENT);
+    assert_eq!(end(&mut town, &inbox, "me", &channel), "");
+    assert_eq!(end(&mut town, &inbox, "me", &channel), errors::INVALID_SUBSCRIPTION);
+    town.subscribe(peer, &from_first("me", &channel, "in.1"));
+    assert_eq!(end(&mut town, "in.1", "me", &channel), "");
+}
+
+#[test]
+fn a_client_whose_heartbeats_fail_is_closed() {
+    let mut town = Town::new(2, |net| {
+        net.heartbeat_interval_ms = 100;
+        net.heartbeat_timeout_ms = 50;
+        net.heartbeat_fail_count_max = 1;
+    });
+    let peer = town.client(0, "me");
+    town.advance(90);
+    let heartbeat = town.got(peer).remove(0);
+    assert_eq!(heartbeat.subject, "hb.me.0");
+    town.publish(peer, &heartbeat.reply, "", b"");
+    town.advance(100);
+    assert_eq!(town.store(peer, "me", "foo", "x"), "", "it has answered");
+    // Silent from now on: two heartbeats with their timeouts.
+    town.advance(400);
+    town.got(peer);
+    assert_eq!(town.store(peer, "me", "foo", "y"), errors::INVALID_PUBLISH);
+}
+
+#[test]
+fn a_connection_that_publishes_too_much_waits_for_its_acks() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    let payload = pub_msg("me", &channel_on(1), &"x".repeat(500_000));
+    let one = line("_STAN.pub.test-cluster.foo", "acks.me", &payload);
+    let count = CONNECTION_UNACKED_BYTES_MAX / 500_000 + 5;
+    let all = one.repeat(count);
+    let Intake { consumed, next } = town.offer(peer, &all);
+    assert_eq!(next, Next::Wait);
+    assert!(consumed < all.len());
+    let bystander = town.enter(0);
+    assert_eq!(town.say(bystander, "PING\r\n"), "PONG\r\n", "others never notice");
+    town.settle();
+    assert!(town.cores[0].take_wakes().contains(&peer.id));
+    town.tell(peer, &all[consumed..]);
+    assert_eq!(town.got(peer).len(), count);
+}
+
+#[test]
+fn history_waits_for_a_slow_reader() {
+    for core in [0, 1] {
+        let mut town = Town::new(2, |_| {});
+        let peer = town.client(0, "me");
+        let channel = channel_on(core);
+        let data = "x".repeat(100_000);
+        for _ in 0..40 {
+            town.store(peer, "me", &channel, &data);
+        }
+        let request =
+            SubscriptionRequest { max_in_flight: 1000, ..from_first("me", &channel, "in.1") };
+        let mut payload = Vec::new();
+        request.encode(&mut payload);
+        town.publish(peer, "_STAN.sub.test-cluster", "answer", &payload);
+        town.advance(200);
+        let waiting = town.cores[0].outbox(peer.id).unwrap().len();
+        assert!(waiting < 2_000_000, "{waiting} bytes wait for somebody who does not read");
+        let mut got = Vec::new();
+        for _ in 0..60 {
+            got.extend(town.got(peer));
+        }
+        assert_eq!(sequences(&got[1..]), (1..=40).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_limit_on_channels_serves_who_comes_first() {
+    // Two messages in one read, the first for the other core: the second must not take the last channel.
+    let mut town = Town::new(2, |net| net.channels_max = 1);
+    let peer = town.client(0, "me");
+    let mut all = Vec::new();
+    for channel in [channel_on(1), channel_on(0)] {
+        let payload = pub_msg("me", &channel, &channel);
+        all.extend(line(&format!("_STAN.pub.test-cluster.{channel}"), "acks.me", &payload));
+    }
+    town.tell(peer, all);
+    let got = town.got(peer);
+    let errors: Vec<(String, String)> = got
+        .iter()
+        .map(|got| PubAck::decode(&got.payload).unwrap())
+        .map(|ack| (ack.guid.to_owned(), ack.error.to_owned()))
+        .collect();
+    assert!(errors.contains(&(channel_on(1), String::new())), "{errors:?}");
+    assert!(errors.contains(&(channel_on(0), "too many channels".to_owned())), "{errors:?}");
+}
