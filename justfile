@@ -13,11 +13,12 @@ sim-twice seed="1":
     cargo build --release -q
     diff <(target/release/weirlog sim --seed {{seed}}) <(target/release/weirlog sim --seed {{seed}}) && echo same
 
-# In-process benchmarks beside the device's own limit; results go to benches/runs/.
+# In-process benchmarks beside the device's own limit; results go to benches/runs/. On an idle machine.
 bench:
-    cargo run --release -q -p weirlog-benches -- engine
-    cargo run --release -q -p weirlog-benches -- parser
-    cargo run --release -q -p weirlog-benches -- recovery
+    cargo build --release -q -p weirlog -p weirlog-benches
+    target/release/weirlog-benches engine
+    target/release/weirlog-benches parser
+    target/release/weirlog-benches recovery
 
 # Every fuzz target for a while.
 fuzz seconds="60":
