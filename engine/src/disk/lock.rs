@@ -31,6 +31,7 @@ pub struct DirectoryLock {
 /// [`OpenError::InUse`] at once if a live process has it.
 pub fn lock_directory(root: &Path) -> Result<DirectoryLock, OpenError> {
     let failed = |what| move |error: io::Error| from_io(LOCK_FILE, what, &error);
+    refuse_foreign(root)?;
     create_directories(root).map_err(failed("create the data directory"))?;
     let mut options = File::options();
     options.create(true).read(true).write(true).truncate(false);
@@ -54,6 +55,22 @@ pub fn lock_directory(root: &Path) -> Result<DirectoryLock, OpenError> {
     }
     write_holder(&mut file).map_err(failed("write"))?;
     Ok(DirectoryLock { _file: file })
+}
+
+/// A directory that holds something else, and was never ours, is left exactly as it is.
+fn refuse_foreign(root: &Path) -> Result<(), OpenError> {
+    let Ok(entries) = std::fs::read_dir(root) else { return Ok(()) };
+    let names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let is_ours =
+        |name: &String| name == LOCK_FILE || name == "store" || name.starts_with("shard-");
+    match names.iter().find(|name| *name != "lost+found") {
+        Some(foreign) if !names.iter().any(is_ours) => Err(OpenError::Format {
+            file: foreign.clone(),
+            reason: "the directory holds something else".into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn write_holder(file: &mut File) -> io::Result<()> {
@@ -106,6 +123,16 @@ mod tests {
         let waiting = std::thread::spawn(move || lock_directory(&root).map(drop));
         drop(held);
         assert_eq!(waiting.join().unwrap(), Ok(()));
+    }
+
+    /// A lock file and a probe used to be left in it.
+    #[test]
+    fn a_foreign_directory_is_refused_and_not_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("server.dat"), b"of another server").unwrap();
+        let refused = lock_directory(directory.path()).map(drop);
+        assert!(matches!(refused, Err(OpenError::Format { .. })), "{refused:?}");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
