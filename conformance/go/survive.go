@@ -75,6 +75,8 @@ func survive(t *suite, s *server) {
 	t.check("an answered connect and an answered close of a client survive", func() {
 		c := s.connect("connects")
 		s.crash()
+		// Once it is acked, the client's connection is there again and can be asked whether it lives.
+		c.publish("connects", 1, 1)
 		_, err := s.dial("connects", nil)
 		expectError(err, "stan: clientID already registered")
 		c.leave()
