@@ -220,10 +220,12 @@ fn open_shared(directory: Option<&Path>, config: &StorageConfig) -> Result<Store
     opened.map_err(ServeError::Open)
 }
 
-/// Cores at work: never more than shards, or some would have none.
+/// Cores at work: never more than shards, or some would have none. Without a wish, all processors but one, which is
+/// left to the kernel's network and disk work and to clients on the machine: on 2 processors one core serves more than
+/// two do.
 fn core_count(options: &Options, shard_count: u16) -> u16 {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
-    let wanted = options.cores.unwrap_or(available);
+    let wanted = options.cores.unwrap_or(available.saturating_sub(1));
     u16::try_from(wanted).unwrap_or(u16::MAX).clamp(1, shard_count.min(CoreSet::CORES_MAX))
 }
 

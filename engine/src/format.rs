@@ -294,14 +294,24 @@ pub(crate) fn frame_length_bytes(table_length: usize, records_length: usize) -> 
 }
 
 /// Writes a frame over `out`, which is zeroed and exactly [`frame_length_bytes`] long; returns the frame's crc.
-pub(crate) fn put_frame(out: &mut [u8], header: &FrameHeader, table: &[u8], records: &[u8]) -> u32 {
+/// `records` come in pieces, one behind the other.
+pub(crate) fn put_frame<'a>(
+    out: &mut [u8],
+    header: &FrameHeader,
+    table: &[u8],
+    records: impl IntoIterator<Item = &'a [u8]>,
+) -> u32 {
     assert_eq!(out.len(), header.length_bytes(), "the caller sized the frame");
-    assert_eq!(out.len(), frame_length_bytes(table.len(), records.len()));
     let (bytes, crc) = header.encode(0);
     let mut put = fields::SliceWriter::new(out);
     put.bytes(&bytes);
     put.bytes(table);
-    put.bytes(records);
+    let mut records_length = 0;
+    for piece in records {
+        put.bytes(piece);
+        records_length += piece.len();
+    }
+    assert_eq!(out.len(), frame_length_bytes(table.len(), records_length));
     if header.blocks > 1 {
         let (copy, _) = header.encode(FLAG_COPY);
         let mut put = fields::SliceWriter::at_end(out, table.len() + copy.len());

@@ -26,7 +26,7 @@ pub(crate) mod scan;
 pub(crate) mod segment;
 
 use batch::{Batch, BatchRun, ClosedBatch};
-use cache::{CachedFrame, FramePlace};
+use cache::{CachedBytes, CachedFrame, FramePlace};
 use segment::PreparedSegment;
 
 /// Commits of one shard on their way to the disk at once: with 4 the device's latency is hidden (measured: 3-4 times
@@ -101,6 +101,8 @@ pub(crate) struct Log<F: DiskFile> {
     term: Term,
     open: Batch,
     closed: VecDeque<ClosedBatch>,
+    /// Memory of a sealed batch's records, for the next batch.
+    spare: Vec<u8>,
     last_sealed: ChainPoint,
     /// The table of the last frame if that was one block: the next frame repeats it.
     last_small_table: Vec<u8>,
@@ -130,6 +132,7 @@ impl<F: DiskFile> Log<F> {
             term,
             open: Batch::default(),
             closed: VecDeque::new(),
+            spare: Vec::new(),
             last_sealed: end,
             last_small_table: Vec::new(),
             in_flight: VecDeque::new(),
@@ -220,7 +223,8 @@ impl<F: DiskFile> Log<F> {
 
     fn close_open(&mut self) {
         self.uncommitted_bytes += self.open.size_bytes();
-        self.closed.push_back(self.open.close());
+        let spare = std::mem::take(&mut self.spare);
+        self.closed.push_back(self.open.close(spare));
     }
 
     /// How much waits to be sealed: nothing, some, or a full batch.
@@ -247,7 +251,7 @@ impl<F: DiskFile> Log<F> {
             self.close_open();
         }
         let table = self.closed.front()?.table.encode(&self.last_small_table);
-        let records_length = self.closed.front()?.records.len();
+        let records_length = self.closed.front()?.size_bytes();
         let length = format::frame_length_bytes(table.len(), records_length);
         let rolled = self.roll_for(length)?;
         let batch = self.closed.pop_front().expect("looked at above");
@@ -283,7 +287,7 @@ impl<F: DiskFile> Log<F> {
 
     fn seal_batch(
         &mut self,
-        batch: ClosedBatch,
+        mut batch: ClosedBatch,
         table: &[u8],
         length: usize,
         roll: Roll,
@@ -313,7 +317,8 @@ impl<F: DiskFile> Log<F> {
                     .encode();
             head.copy_from_slice(&block);
         }
-        let crc = format::put_frame(frame, &header, table, &batch.records);
+        let size_bytes = batch.size_bytes();
+        let crc = format::put_frame(frame, &header, table, batch.pieces());
         let start = active.end;
         active.end = Position(start.0 + length as u64);
         let place = (
@@ -326,17 +331,25 @@ impl<F: DiskFile> Log<F> {
         self.in_flight.push_back(InFlight {
             index,
             is_done: false,
-            size_bytes: batch.records.len(),
+            size_bytes,
             point: self.last_sealed,
             small_table: self.last_small_table.clone(),
             runs: batch.runs.clone(),
         });
+        let buffer = Rc::new(buffer);
         let write = FrameWrite {
             file: active.file.clone(),
             position: start.0 - lead as u64,
-            buffer: Rc::new(buffer),
+            buffer: buffer.clone(),
             index,
         };
+        let memory = batch.take_memory();
+        // That of a single giant message is not kept.
+        if memory.capacity() <= 2 * batch::BATCH_BYTES_TARGET {
+            self.spare = memory;
+        }
+        let records = lead + format::FRAME_HEADER_BYTES + table.len();
+        let records = CachedBytes::written(buffer, records..records + size_bytes);
         let opened = matches!(roll, Roll::To(_)).then(|| OpenedSegment {
             number: active.number,
             generation: active.generation,
@@ -347,7 +360,7 @@ impl<F: DiskFile> Log<F> {
             Roll::To(previous) => previous,
         };
         let runs = place_runs(&batch.runs, place);
-        (write, SealedBatch { place, runs, frame: cached(batch), opened, rolled })
+        (write, SealedBatch { place, runs, frame: cached(batch, records), opened, rolled })
     }
 
     /// A write is done; later ones may be done before earlier ones.
@@ -478,9 +491,9 @@ pub(crate) fn span_us(span_ns: i64) -> u32 {
     u32::try_from(span_ns.cast_unsigned().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
-fn cached(batch: ClosedBatch) -> Rc<CachedFrame> {
+fn cached(batch: ClosedBatch, records: CachedBytes) -> Rc<CachedFrame> {
     Rc::new(CachedFrame {
-        records: batch.records,
+        records,
         offsets: batch.offsets,
         lengths: batch.table.lengths,
         runs: batch.table.runs,

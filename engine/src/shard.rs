@@ -357,7 +357,7 @@ impl<D: Disk> Shard<D> {
                 channel.index.push(*run);
             }
         }
-        self.checkpoints.log_bytes += sealed.frame.records.len() as u64;
+        self.checkpoints.log_bytes += sealed.frame.records.as_slice().len() as u64;
         self.tail.insert(sealed.place, sealed.frame);
     }
 

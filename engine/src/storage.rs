@@ -25,8 +25,9 @@ mod tests;
 pub use slots::ChannelSlots;
 pub use store::{StoreInfo, open_store};
 
-/// Bytes of recent messages that a core keeps in memory.
-const CACHE_BYTES_A_CORE: usize = 64 << 20;
+/// Bytes of recent messages that a core keeps in memory. Touching fresh memory for 64 MiB cost a tenth of the CPU of the
+/// first half million messages.
+const CACHE_BYTES_A_CORE: usize = 32 << 20;
 /// Room in a frame beyond the largest payload.
 pub(crate) const FRAME_ROOM_BYTES: u32 = 64 * 1024;
 

@@ -50,7 +50,7 @@ pub(super) struct ServeFlags {
     /// Shards of a new store, 1 to 64; an old store keeps its number [default: 8 or the cores]
     #[arg(long, value_name = "COUNT", help_heading = STORAGE, value_parser = values::shard_count)]
     shards: Option<u16>,
-    /// Cores to run on [default: all]
+    /// Cores to run on [default: all processors but one, at least 1]
     #[arg(long, value_name = "COUNT", help_heading = STORAGE, value_parser = values::core_count)]
     cores: Option<usize>,
 

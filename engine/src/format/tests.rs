@@ -132,7 +132,7 @@ fn frame_of(payloads: &[Vec<u8>]) -> (Vec<u8>, FrameHeader) {
         table_crc: table_crc(Generation(9), &table),
     };
     let mut frame = vec![0; length];
-    put_frame(&mut frame, &header, &table, &records);
+    put_frame(&mut frame, &header, &table, [&records[..]]);
     (frame, header)
 }
 

@@ -40,7 +40,7 @@ pub(super) fn any_table(input: &[u8]) {
     let length = format::frame_length_bytes(table.len(), records.len());
     let Some(header) = header(length, record_count, table) else { return };
     let mut frame = vec![0; length];
-    put_frame(&mut frame, &header, table, records);
+    put_frame(&mut frame, &header, table, [records]);
     look_at(&frame);
 }
 
@@ -50,11 +50,11 @@ pub(super) fn damaged(choices: &mut Choices<'_>) {
     let (batch, contents) = batch(choices);
     let previous = choices.bytes(64);
     let table = batch.table.encode(previous);
-    let length = format::frame_length_bytes(table.len(), batch.records.len());
+    let length = format::frame_length_bytes(table.len(), batch.size_bytes());
     let count = format::count_u32(batch.offsets.len());
     let Some(header) = header(length, count, &table) else { return };
     let mut frame = vec![0; length];
-    let crc = put_frame(&mut frame, &header, &table, &batch.records);
+    let crc = put_frame(&mut frame, &header, &table, batch.pieces());
     assert_eq!(crc, header.crc());
     let written = frame.clone();
 
@@ -154,7 +154,7 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
             contents.entry(id.0).or_default().push_back(content);
         }
     }
-    let batch = batch.close();
+    let batch = batch.close(Vec::new());
     let ids = batch.table.runs.iter().flat_map(|run| (0..run.count).map(|_| run.channel.0));
     let mut next = |id| contents.get_mut(&id).and_then(VecDeque::pop_front);
     let in_order = ids.map(|id| next(id).expect("each record stands once in the table")).collect();

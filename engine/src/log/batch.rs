@@ -1,6 +1,6 @@
 //! The open batch: records that will be one frame, one write, one group commit.
 
-use bytes::Bytes;
+use std::ops::Range;
 
 use crate::format::{self, Table, TableRun};
 use crate::record::StateRecord;
@@ -40,11 +40,14 @@ pub(crate) struct Batch {
 /// A batch that takes no more records.
 #[derive(Debug)]
 pub(crate) struct ClosedBatch {
-    /// All records, each padded to [`format::RECORD_ALIGNMENT`].
-    pub records: Bytes,
+    /// All records as they came, each padded to [`format::RECORD_ALIGNMENT`].
+    records: Vec<u8>,
+    /// The pieces of `records` in the frame's order: they are brought into it on their way to the frame, so that it
+    /// costs no copy of its own.
+    pieces: Vec<Range<usize>>,
     /// The frame's table.
     pub table: Table,
-    /// Where each record starts in `records`.
+    /// Where each record starts in the frame's records.
     pub offsets: Vec<u32>,
     /// The runs of channels (not those of state records).
     pub runs: Vec<BatchRun>,
@@ -139,12 +142,13 @@ impl Batch {
         self.is_urgent |= !self.is_empty();
     }
 
-    /// Ends the batch and leaves an empty one that expects as much.
-    pub(crate) fn close(&mut self) -> ClosedBatch {
+    /// Ends the batch and leaves an empty one that expects as much, over the memory of `spare`.
+    pub(crate) fn close(&mut self, mut spare: Vec<u8>) -> ClosedBatch {
         assert!(!self.is_empty());
         let records_expected = self.offsets.len();
+        spare.clear();
         let next = Self {
-            records: Vec::with_capacity(self.records.len()),
+            records: spare,
             offsets: Vec::with_capacity(records_expected),
             table: Table {
                 runs: Vec::new(),
@@ -153,37 +157,23 @@ impl Batch {
             },
             ..Self::default()
         };
-        let mut closed = std::mem::replace(self, next);
+        let closed = std::mem::replace(self, next);
         if closed.table.runs.len() > SORT_RUNS_MIN {
-            closed.sort_by_channel();
-        }
-        if closed.records.capacity() / 2 > closed.records.len() {
-            // It stays in memory for a while: the cache counts what is used.
-            closed.records.shrink_to_fit();
+            return closed.sorted_by_channel();
         }
         ClosedBatch {
-            records: closed.records.into(),
+            pieces: std::iter::once(0..closed.records.len()).collect(),
+            records: closed.records,
             table: closed.table,
             offsets: closed.offsets,
             runs: closed.runs,
         }
     }
 
-    /// Puts the records of each channel together. State records come first; within a channel, and among state records,
+    /// With the records of each channel together. State records come first; within a channel, and among state records,
     /// the order stays.
-    fn sort_by_channel(&mut self) {
+    fn sorted_by_channel(self) -> ClosedBatch {
         let order = self.order_by_channel();
-        let mut sorted = Self {
-            records: Vec::with_capacity(self.records.len()),
-            offsets: Vec::with_capacity(self.offsets.len()),
-            table: Table {
-                runs: Vec::with_capacity(self.table.runs.len()),
-                lengths: Vec::with_capacity(self.offsets.len()),
-                crcs: Vec::with_capacity(self.offsets.len()),
-            },
-            runs: Vec::with_capacity(self.runs.len()),
-            is_urgent: self.is_urgent,
-        };
         let mut times = self.runs.iter();
         let times: Vec<Option<&BatchRun>> = self
             .table
@@ -191,10 +181,17 @@ impl Batch {
             .iter()
             .map(|run| if run.channel.0 == 0 { None } else { times.next() })
             .collect();
+        let mut sorted = Sorted::with_room_for(&self);
         for at in order {
-            sorted.append_run(self, self.table.runs[at], times[at]);
+            sorted.append_run(&self, self.table.runs[at], times[at]);
         }
-        *self = sorted;
+        ClosedBatch {
+            pieces: sorted.pieces,
+            table: sorted.table,
+            offsets: sorted.offsets,
+            runs: sorted.runs,
+            records: self.records,
+        }
     }
 
     /// The places of the runs, by channel in the order in which channels first appear; state records first.
@@ -227,14 +224,74 @@ impl Batch {
         order
     }
 
-    /// Appends a run of another batch, and makes one of it and the last run if it continues that.
-    fn append_run(&mut self, from: &Self, run: TableRun, times: Option<&BatchRun>) {
+    fn start_record(&mut self) -> usize {
+        let start = self.records.len();
+        assert!(start.is_multiple_of(format::RECORD_ALIGNMENT));
+        start
+    }
+
+    fn end_record(&mut self, start: usize, channel: ChannelId, sequence: Sequence) -> u32 {
+        let content = &self.records[start..];
+        let length = format::count_u32(content.len());
+        self.table.crcs.push(format::record_crc(channel, sequence, content));
+        self.table.lengths.push(length);
+        self.offsets.push(format::count_u32(start));
+        self.records.resize(format::align_record(self.records.len()), 0);
+        length
+    }
+}
+
+impl ClosedBatch {
+    /// Bytes of its records.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The records in the frame's order, in pieces.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(|piece| &self.records[piece.clone()])
+    }
+
+    /// The memory of the records, for another batch.
+    pub(crate) fn take_memory(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.records)
+    }
+}
+
+/// A batch on its way to another order.
+struct Sorted {
+    pieces: Vec<Range<usize>>,
+    /// Sum of the pieces' lengths.
+    size_bytes: usize,
+    table: Table,
+    offsets: Vec<u32>,
+    runs: Vec<BatchRun>,
+}
+
+impl Sorted {
+    fn with_room_for(batch: &Batch) -> Self {
+        Self {
+            pieces: Vec::with_capacity(batch.table.runs.len()),
+            size_bytes: 0,
+            table: Table {
+                runs: Vec::new(),
+                lengths: Vec::with_capacity(batch.offsets.len()),
+                crcs: Vec::with_capacity(batch.offsets.len()),
+            },
+            offsets: Vec::with_capacity(batch.offsets.len()),
+            runs: Vec::new(),
+        }
+    }
+
+    /// Appends a run of the batch, and makes one of it and the last run if it continues that.
+    fn append_run(&mut self, from: &Batch, run: TableRun, times: Option<&BatchRun>) {
         let record = format::count_u32(self.offsets.len());
         let records = run.record as usize..(run.record + run.count) as usize;
         let start = from.offsets[records.start] as usize;
         let end = from.offsets.get(records.end).map_or(from.records.len(), |end| *end as usize);
-        let moved = self.records.len();
-        self.records.extend_from_slice(&from.records[start..end]);
+        let moved = self.size_bytes;
+        self.pieces.push(start..end);
+        self.size_bytes += end - start;
         let place = |offset: &u32| format::count_u32(*offset as usize - start + moved);
         self.offsets.extend(from.offsets[records.clone()].iter().map(place));
         self.table.lengths.extend_from_slice(&from.table.lengths[records.clone()]);
@@ -259,22 +316,6 @@ impl Batch {
                 self.runs.extend(times.map(|times| BatchRun { table, ..*times }));
             }
         }
-    }
-
-    fn start_record(&mut self) -> usize {
-        let start = self.records.len();
-        assert!(start.is_multiple_of(format::RECORD_ALIGNMENT));
-        start
-    }
-
-    fn end_record(&mut self, start: usize, channel: ChannelId, sequence: Sequence) -> u32 {
-        let content = &self.records[start..];
-        let length = format::count_u32(content.len());
-        self.table.crcs.push(format::record_crc(channel, sequence, content));
-        self.table.lengths.push(length);
-        self.offsets.push(format::count_u32(start));
-        self.records.resize(format::align_record(self.records.len()), 0);
-        length
     }
 }
 
@@ -305,7 +346,7 @@ mod tests {
                 batch.push_message(id, sequence, Timestamp(at), &payload);
                 payloads.insert((id, sequence), payload);
             }
-            let closed = batch.close();
+            let closed = batch.close(Vec::new());
             check_sorted(&closed, &states, &payloads);
         }
     }
@@ -320,13 +361,15 @@ mod tests {
             closed.runs.len(),
             closed.table.runs.iter().filter(|run| run.channel.0 != 0).count()
         );
+        let records: Vec<u8> = closed.pieces().flatten().copied().collect();
+        assert_eq!(records.len(), closed.size_bytes());
         let mut seen = 0;
         let mut read_states = Vec::new();
         for run in &closed.table.runs {
             for offset in 0..run.count {
                 let record = (run.record + offset) as usize;
                 let start = closed.offsets[record] as usize;
-                let content = &closed.records[start..start + closed.table.lengths[record] as usize];
+                let content = &records[start..start + closed.table.lengths[record] as usize];
                 let sequence = run.sequence(offset);
                 assert_eq!(
                     closed.table.crcs[record],

@@ -1,9 +1,9 @@
 //! Frames in memory: the newest of the log, which live subscribers read, and those read back from disk.
 
 use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
 use std::rc::Rc;
-
-use bytes::Bytes;
 
 use crate::format::{self, TableRun};
 use crate::index::Run;
@@ -15,11 +15,49 @@ pub(crate) struct CachedFrame {
     /// What it holds: the index may stand for another frame than the one that was found in its place.
     pub runs: Vec<TableRun>,
     /// All records.
-    pub records: Bytes,
+    pub records: CachedBytes,
     /// Where each record starts.
     pub offsets: Vec<u32>,
     /// Length of each record; 0 for one that was damaged on disk.
     pub lengths: Vec<u32>,
+}
+
+/// A frame's records in memory: those just written are looked at where the disk takes them from.
+pub(crate) struct CachedBytes {
+    memory: Rc<dyn AsRef<[u8]>>,
+    part: Range<usize>,
+}
+
+impl CachedBytes {
+    /// `part` of a buffer that was written. Where that is less than half of it, a copy is kept instead: a lone small
+    /// message would hold a whole block of memory.
+    pub(crate) fn written<B: AsRef<[u8]> + 'static>(buffer: Rc<B>, part: Range<usize>) -> Self {
+        let bytes = buffer.as_ref().as_ref();
+        if part.len() < bytes.len() / 2 {
+            return Self::copied(&bytes[part]);
+        }
+        Self { memory: buffer, part }
+    }
+
+    /// A copy.
+    pub(crate) fn copied(bytes: &[u8]) -> Self {
+        Self { memory: Rc::new(bytes.to_vec()), part: 0..bytes.len() }
+    }
+
+    /// The records.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &(*self.memory).as_ref()[self.part.clone()]
+    }
+
+    fn cost_bytes(&self) -> usize {
+        (*self.memory).as_ref().len()
+    }
+}
+
+impl fmt::Debug for CachedBytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.part.len())
+    }
 }
 
 impl CachedFrame {
@@ -48,11 +86,11 @@ impl CachedFrame {
     fn record(&self, record: u32) -> Option<&[u8]> {
         let start = *self.offsets.get(record as usize)? as usize;
         let length = *self.lengths.get(record as usize)? as usize;
-        self.records.get(start..start + length)
+        self.records.as_slice().get(start..start + length)
     }
 
     fn cost_bytes(&self) -> usize {
-        self.records.len() + self.offsets.len() * 8 + self.runs.len() * 32 + 128
+        self.records.cost_bytes() + self.offsets.len() * 8 + self.runs.len() * 32 + 128
     }
 }
 

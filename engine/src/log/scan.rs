@@ -161,9 +161,9 @@ mod tests {
     fn frame(generation: Generation, payload: &[u8]) -> Vec<u8> {
         let mut batch = Batch::default();
         batch.push_message(ChannelId(1), Sequence(1), Timestamp(1), payload);
-        let batch = batch.close();
+        let batch = batch.close(Vec::new());
         let table = batch.table.encode(&[]);
-        let mut frame = vec![0; frame_length_bytes(table.len(), batch.records.len())];
+        let mut frame = vec![0; frame_length_bytes(table.len(), batch.size_bytes())];
         let header = FrameHeader {
             blocks: u16::try_from(frame.len() / BLOCK_SIZE_BYTES).unwrap(),
             record_count: 1,
@@ -176,7 +176,7 @@ mod tests {
             previous_crc: 0,
             table_crc: table_crc(generation, &table),
         };
-        put_frame(&mut frame, &header, &table, &batch.records);
+        put_frame(&mut frame, &header, &table, batch.pieces());
         frame
     }
 

@@ -9,7 +9,7 @@ use crate::disk::{BLOCK_SIZE_BYTES, Disk};
 use crate::error::{Damage, DiskError};
 use crate::format::footer::Footer;
 use crate::index::{Place, Run};
-use crate::log::cache::{CachedFrame, FrameCache, FramePlace};
+use crate::log::cache::{CachedBytes, CachedFrame, FrameCache, FramePlace};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::log::segment::Segment;
 use crate::subscriptions::{Bounds, Fetch, Messages};
@@ -319,7 +319,7 @@ impl<D: Disk> Shard<D> {
     fn keep_nothing(&mut self, place: FramePlace) {
         let empty = CachedFrame {
             runs: Vec::new(),
-            records: bytes::Bytes::new(),
+            records: CachedBytes::copied(&[]),
             offsets: Vec::new(),
             lengths: Vec::new(),
         };
@@ -397,7 +397,7 @@ fn cached(found: &FoundFrame<'_>) -> CachedFrame {
     }
     CachedFrame {
         runs: found.table.runs.clone(),
-        records: bytes::Bytes::copy_from_slice(records),
+        records: CachedBytes::copied(records),
         offsets: found.offsets.clone(),
         lengths,
     }
