@@ -73,11 +73,27 @@ pub(crate) const fn align_block(length: usize) -> usize {
 
 /// The checksum of a record: of what it is, not of where it lies.
 pub(crate) fn record_crc(channel: ChannelId, sequence: Sequence, content: &[u8]) -> u32 {
+    crc32c::crc32c_append(key_crc(channel, sequence), content)
+}
+
+/// The same, of a message that lies in two parts. The record just written is not read for it: its memory may not be in
+/// the processor's cache yet, the parts are.
+fn message_crc(
+    channel: ChannelId,
+    sequence: Sequence,
+    head: &[u8; MESSAGE_HEAD_BYTES],
+    payload: &[u8],
+) -> u32 {
+    let crc = crc32c::crc32c_append(key_crc(channel, sequence), head);
+    crc32c::crc32c_append(crc, payload)
+}
+
+fn key_crc(channel: ChannelId, sequence: Sequence) -> u32 {
     let mut key = [0; 16];
     let (low, high) = key.split_at_mut(8);
     low.copy_from_slice(&channel.0.to_le_bytes());
     high.copy_from_slice(&sequence.0.to_le_bytes());
-    crc32c::crc32c_append(crc32c::crc32c(&key), content)
+    crc32c::crc32c(&key)
 }
 
 /// What a frame's header says.
@@ -337,8 +353,14 @@ pub(crate) fn records_start(header: &FrameHeader) -> Option<usize> {
     usize::try_from(header.table_length).ok()?.checked_add(FRAME_HEADER_BYTES)
 }
 
-/// Appends a message record to `out` (not padded) and returns its length.
-pub(crate) fn put_message(out: &mut Vec<u8>, timestamp: Timestamp, payload: &[u8]) -> usize {
+/// Appends a message record to `out` (not padded) and returns its checksum.
+pub(crate) fn put_message(
+    out: &mut Vec<u8>,
+    channel: ChannelId,
+    sequence: Sequence,
+    timestamp: Timestamp,
+    payload: &[u8],
+) -> u32 {
     let mut head = [0; MESSAGE_HEAD_BYTES];
     let mut put = fields::SliceWriter::new(&mut head);
     put.u8(KIND_MESSAGE);
@@ -347,7 +369,7 @@ pub(crate) fn put_message(out: &mut Vec<u8>, timestamp: Timestamp, payload: &[u8
     put.u64(timestamp.0.cast_unsigned());
     out.extend_from_slice(&head);
     out.extend_from_slice(payload);
-    head.len() + payload.len()
+    message_crc(channel, sequence, &head, payload)
 }
 
 /// A message record's timestamp and payload; `None` if it is none.

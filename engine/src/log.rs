@@ -39,6 +39,7 @@ pub(crate) struct FrameWrite<F: DiskFile> {
     pub position: u64,
     pub buffer: Rc<F::Buffer>,
     pub index: Index,
+    pub records_count: usize,
 }
 
 /// What the shard learns when a batch gets its place.
@@ -342,6 +343,7 @@ impl<F: DiskFile> Log<F> {
             position: start.0 - lead as u64,
             buffer: buffer.clone(),
             index,
+            records_count: batch.offsets.len(),
         };
         let memory = batch.take_memory();
         // That of a single giant message is not kept.

@@ -121,7 +121,8 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     rng: RefCell<fastrand::Rng>,
     /// Commits on their way, of all shards.
     in_flight: Cell<usize>,
-    last_seal: Cell<Monotonic>,
+    /// Until then no batch is sealed that is not full, if shards compete.
+    pause_end: Cell<Monotonic>,
     /// Whether a wait for the next seal runs.
     is_waiting: Cell<bool>,
     /// The shard whose turn it is to seal.
@@ -173,7 +174,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             shards: opened,
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
-            last_seal: Cell::default(),
+            pause_end: Cell::default(),
             is_waiting: Cell::new(false),
             turn: Cell::new(0),
             bell: Doorbell::default(),

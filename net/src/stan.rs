@@ -6,6 +6,7 @@ pub mod ack;
 pub mod connect;
 pub mod errors;
 pub mod heartbeat;
+pub mod places;
 pub mod publish;
 pub mod subjects;
 pub mod subscribe;
@@ -26,8 +27,9 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, StanMessage};
 use connect::Home;
 use heartbeat::Heart;
+use places::Places;
 use subjects::{ServerInbox, Service, Subjects};
-use waiters::Waiters;
+use waiters::{SpareBuffers, Waiters};
 
 /// What an answer of the engine is for.
 #[derive(Debug)]
@@ -102,6 +104,8 @@ pub(crate) struct Stan {
     pub(crate) subjects: Subjects,
     /// Publishes that wait for their commit, by shard.
     pub(crate) waiters: Vec<Waiters>,
+    pub(crate) spares: SpareBuffers,
+    pub(crate) places: Places,
     /// A buffer for what is encoded and sent at once.
     pub(crate) scratch: Vec<u8>,
     /// Shards whose log is known to be finished.
@@ -126,6 +130,8 @@ impl Stan {
         Self {
             subjects: Subjects::new(&config.cluster_id),
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),
+            spares: SpareBuffers::default(),
+            places: Places::new(config.shard_count),
             scratch: Vec::new(),
             finished: Vec::new(),
             home: Home::default(),

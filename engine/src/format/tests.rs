@@ -110,9 +110,11 @@ fn frame_of(payloads: &[Vec<u8>]) -> (Vec<u8>, FrameHeader) {
     let mut table = Table::default();
     for (payload, sequence) in payloads.iter().zip(1..) {
         let start = records.len();
-        put_message(&mut records, Timestamp(5), payload);
+        let crc =
+            put_message(&mut records, ChannelId(1), Sequence(sequence), Timestamp(5), payload);
         table.lengths.push(u32::try_from(records.len() - start).unwrap());
-        table.crcs.push(record_crc(ChannelId(1), Sequence(sequence), &records[start..]));
+        assert_eq!(crc, record_crc(ChannelId(1), Sequence(sequence), &records[start..]));
+        table.crcs.push(crc);
         records.resize(align_record(records.len()), 0);
     }
     let count = u32::try_from(payloads.len()).unwrap();

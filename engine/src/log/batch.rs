@@ -90,8 +90,8 @@ impl Batch {
         payload: &[u8],
     ) -> u32 {
         let start = self.start_record();
-        format::put_message(&mut self.records, time, payload);
-        let length = self.end_record(start, channel, sequence);
+        let crc = format::put_message(&mut self.records, channel, sequence, time, payload);
+        let length = self.end_record(start, crc);
         match self.runs.last_mut() {
             Some(run) if self.table.runs.last().is_some_and(|last| last.channel == channel) => {
                 run.table.count += 1;
@@ -121,7 +121,8 @@ impl Batch {
     pub(crate) fn push_state(&mut self, record: &StateRecord, is_urgent: bool) {
         let start = self.start_record();
         format::state::put_state(&mut self.records, record);
-        self.end_record(start, ChannelId(0), Sequence(0));
+        let crc = format::record_crc(ChannelId(0), Sequence(0), &self.records[start..]);
+        self.end_record(start, crc);
         match self.table.runs.last_mut() {
             Some(run) if run.channel == ChannelId(0) => run.count += 1,
             _ => {
@@ -151,11 +152,12 @@ impl Batch {
             records: spare,
             offsets: Vec::with_capacity(records_expected),
             table: Table {
-                runs: Vec::new(),
+                runs: Vec::with_capacity(self.table.runs.len()),
                 lengths: Vec::with_capacity(records_expected),
                 crcs: Vec::with_capacity(records_expected),
             },
-            ..Self::default()
+            runs: Vec::with_capacity(self.runs.len()),
+            is_urgent: false,
         };
         let closed = std::mem::replace(self, next);
         if closed.table.runs.len() > SORT_RUNS_MIN {
@@ -173,7 +175,7 @@ impl Batch {
     /// With the records of each channel together. State records come first; within a channel, and among state records,
     /// the order stays.
     fn sorted_by_channel(self) -> ClosedBatch {
-        let order = self.order_by_channel();
+        let (order, channels_count) = self.order_by_channel();
         let mut times = self.runs.iter();
         let times: Vec<Option<&BatchRun>> = self
             .table
@@ -181,7 +183,7 @@ impl Batch {
             .iter()
             .map(|run| if run.channel.0 == 0 { None } else { times.next() })
             .collect();
-        let mut sorted = Sorted::with_room_for(&self);
+        let mut sorted = Sorted::with_room_for(&self, channels_count);
         for at in order {
             sorted.append_run(&self, self.table.runs[at], times[at]);
         }
@@ -194,9 +196,11 @@ impl Batch {
         }
     }
 
-    /// The places of the runs, by channel in the order in which channels first appear; state records first.
-    fn order_by_channel(&self) -> Vec<usize> {
-        let mut buckets: FastMap<ChannelId, usize> = FastMap::default();
+    /// The places of the runs, by channel in the order in which channels first appear, state records first; and how
+    /// many runs that makes.
+    fn order_by_channel(&self) -> (Vec<usize>, usize) {
+        let mut buckets: FastMap<ChannelId, usize> =
+            FastMap::with_capacity_and_hasher(self.table.runs.len(), Default::default());
         let mut counts = vec![0_usize];
         buckets.insert(ChannelId(0), 0);
         let bucket_of: Vec<usize> = self
@@ -221,7 +225,7 @@ impl Batch {
             order[counts[bucket]] = at;
             counts[bucket] += 1;
         }
-        order
+        (order, counts.len())
     }
 
     fn start_record(&mut self) -> usize {
@@ -230,10 +234,9 @@ impl Batch {
         start
     }
 
-    fn end_record(&mut self, start: usize, channel: ChannelId, sequence: Sequence) -> u32 {
-        let content = &self.records[start..];
-        let length = format::count_u32(content.len());
-        self.table.crcs.push(format::record_crc(channel, sequence, content));
+    fn end_record(&mut self, start: usize, crc: u32) -> u32 {
+        let length = format::count_u32(self.records.len() - start);
+        self.table.crcs.push(crc);
         self.table.lengths.push(length);
         self.offsets.push(format::count_u32(start));
         self.records.resize(format::align_record(self.records.len()), 0);
@@ -269,17 +272,17 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn with_room_for(batch: &Batch) -> Self {
+    fn with_room_for(batch: &Batch, runs_count: usize) -> Self {
         Self {
             pieces: Vec::with_capacity(batch.table.runs.len()),
             size_bytes: 0,
             table: Table {
-                runs: Vec::new(),
+                runs: Vec::with_capacity(runs_count),
                 lengths: Vec::with_capacity(batch.offsets.len()),
                 crcs: Vec::with_capacity(batch.offsets.len()),
             },
             offsets: Vec::with_capacity(batch.offsets.len()),
-            runs: Vec::new(),
+            runs: Vec::with_capacity(runs_count),
         }
     }
 

@@ -2,11 +2,11 @@
 //! This is the path that must be cheap: what was looked up for one message holds for the next.
 
 use weirlog_engine::disk::Disk;
-use weirlog_engine::placement::shard_of_channel;
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::{Now, ShardId};
 
+use super::Stan;
 use super::errors;
 use super::waiters::{Origin, Waiter, ack_lines, append_ack, refuse_all};
 use super::wire::{PubAck, PubMsg};
@@ -16,7 +16,6 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, PublishBatch, PublishEntry};
 use crate::registry::Registry;
 use crate::session::{Publisher, Stop};
-use crate::subject::is_valid_channel;
 
 /// The sid of an ack line that is routed by its subject.
 const NO_SID: &[u8] = b"-";
@@ -59,10 +58,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let head = session.publisher.ack_head.as_deref().unwrap_or_default();
         match published {
             Ok(published) => {
-                self.stan.waiters[usize::from(shard.0)].push(
+                let Stan { waiters, spares, .. } = &mut self.stan;
+                waiters[usize::from(shard.0)].push(
                     published.index,
-                    origin,
-                    published_bytes,
+                    (origin, published_bytes),
+                    spares,
                     |out| {
                         if !reply.is_empty() {
                             append_ack(out, head, message.guid);
@@ -90,20 +90,17 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         message: &PubMsg<'_>,
         reply: &[u8],
     ) -> Option<(ShardId, bool)> {
-        let hub = &mut self.hub;
+        let Self { hub, stan, .. } = self;
         let session = hub.sessions.get_mut(id)?;
         let publisher = &mut session.publisher;
         if message.guid.is_empty() || message.subject.is_empty() {
             return None;
         }
         if publisher.channel != message.subject {
-            if !is_valid_channel(message.subject) {
-                return None;
-            }
+            publisher.shard = stan.places.shard_of(message.subject)?;
             publisher.channel.clear();
             publisher.channel.push_str(message.subject);
             publisher.is_channel_there = false;
-            publisher.shard = shard_of_channel(message.subject, hub.config.shard_count);
         }
         publisher.client_of(message, &hub.registry)?;
         let shard = publisher.shard;
@@ -223,10 +220,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             let origin = Origin { core: from, connection, is_direct };
             match self.storage.with(shard, |shard| shard.publish(channel, payload, now)) {
                 Ok(published) => {
-                    let waiters = &mut self.stan.waiters[usize::from(shard.0)];
-                    waiters.push(published.index, origin, published_bytes, |out| {
-                        out.extend_from_slice(ack)
-                    });
+                    let Stan { waiters, spares, .. } = &mut self.stan;
+                    waiters[usize::from(shard.0)].push(
+                        published.index,
+                        (origin, published_bytes),
+                        spares,
+                        |out| out.extend_from_slice(ack),
+                    );
                 }
                 Err(error) => {
                     let bytes = refuse_all(ack, &errors::text_of(&error, channel));
@@ -245,7 +245,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.storage.with(shard, |shard| (shard.committed(), shard.failure()));
         let slot = usize::from(shard.0);
         while let Some(waiter) = self.stan.waiters[slot].pop_committed(committed) {
-            self.release(slot, waiter);
+            self.release(waiter);
         }
         let Some(failure) = failure else { return };
         if !self.stan.finished.contains(&shard) {
@@ -255,11 +255,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let text = errors::text_of(&failure, "");
         while let Some(mut waiter) = self.stan.waiters[slot].pop_failed() {
             waiter.bytes = refuse_all(&waiter.bytes, &text);
-            self.release(slot, waiter);
+            self.release(waiter);
         }
     }
 
-    fn release(&mut self, slot: usize, waiter: Waiter) {
+    fn release(&mut self, waiter: Waiter) {
         let Waiter { origin, bytes, published_bytes, .. } = waiter;
         let Origin { core, connection, is_direct } = origin;
         if core != self.hub.own() {
@@ -271,7 +271,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if is_direct {
             self.hub.write(connection, bytes.len(), |out| out.extend_from_slice(&bytes));
             self.give_credit(connection, published_bytes);
-            self.stan.waiters[slot].recycle(bytes);
+            self.stan.spares.give_back(bytes);
         } else {
             self.acked(connection, is_direct, bytes, published_bytes);
         }

@@ -10,8 +10,8 @@ use super::wire::PubAck;
 use crate::ids::{ConnectionId, CoreId};
 use crate::nats::emit;
 
-/// Buffers kept for the next waiters.
-const SPARE_COUNT_MAX: usize = 32;
+/// Buffers kept for the next waiters of a core.
+const SPARE_COUNT_MAX: usize = 64;
 /// A buffer of more than this is given back to the allocator.
 const SPARE_SIZE_BYTES_MAX: usize = 256 << 10;
 
@@ -43,17 +43,21 @@ pub struct Waiter {
 #[derive(Debug, Default)]
 pub struct Waiters {
     queue: VecDeque<Waiter>,
-    spare: Vec<Vec<u8>>,
 }
 
+/// Buffers for waiters of all shards of a core. The one given back last is taken first: it is still in the processor's
+/// cache.
+#[derive(Debug, Default)]
+pub struct SpareBuffers(Vec<Vec<u8>>);
+
 impl Waiters {
-    /// A message of `origin` is in batch `index`: `encode` appends the line of its ack.
+    /// A message of an origin, of so many bytes, is in batch `index`: `encode` appends the line of its ack.
     #[inline]
     pub fn push(
         &mut self,
         index: Index,
-        origin: Origin,
-        published_bytes: usize,
+        (origin, published_bytes): (Origin, usize),
+        spares: &mut SpareBuffers,
         encode: impl FnOnce(&mut Vec<u8>),
     ) {
         if let Some(last) = self.queue.back_mut() {
@@ -64,7 +68,7 @@ impl Waiters {
                 return;
             }
         }
-        let mut bytes = self.spare.pop().unwrap_or_default();
+        let mut bytes = spares.0.pop().unwrap_or_default();
         assert!(bytes.is_empty(), "a spare buffer is empty");
         encode(&mut bytes);
         self.queue.push_back(Waiter { index, origin, bytes, published_bytes });
@@ -80,12 +84,14 @@ impl Waiters {
     pub fn pop_failed(&mut self) -> Option<Waiter> {
         self.queue.pop_front()
     }
+}
 
+impl SpareBuffers {
     /// Takes a buffer back that is not needed any more.
-    pub fn recycle(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARE_COUNT_MAX && bytes.capacity() <= SPARE_SIZE_BYTES_MAX {
+    pub fn give_back(&mut self, mut bytes: Vec<u8>) {
+        if self.0.len() < SPARE_COUNT_MAX && bytes.capacity() <= SPARE_SIZE_BYTES_MAX {
             bytes.clear();
-            self.spare.push(bytes);
+            self.0.push(bytes);
         }
     }
 }
@@ -166,17 +172,19 @@ mod tests {
     #[test]
     fn acks_of_one_connection_and_batch_share_a_buffer() {
         let mut waiters = Waiters::default();
+        let mut spares = SpareBuffers::default();
         let other = Origin { is_direct: false, ..ORIGIN };
         for (index, origin, guid) in
             [(1, ORIGIN, "a"), (1, ORIGIN, "b"), (1, other, "c"), (2, other, "d")]
         {
-            waiters.push(Index(index), origin, 10, |out| append_ack(out, b"MSG r 1 ", guid));
+            let encode = |out: &mut Vec<u8>| append_ack(out, b"MSG r 1 ", guid);
+            waiters.push(Index(index), (origin, 10), &mut spares, encode);
         }
         assert!(waiters.pop_committed(Index(0)).is_none());
         let first = waiters.pop_committed(Index(1)).unwrap();
         assert_eq!(first.bytes, b"MSG r 1 3\r\n\x0a\x01a\r\nMSG r 1 3\r\n\x0a\x01b\r\n");
         assert_eq!(first.published_bytes, 20);
-        waiters.recycle(first.bytes);
+        spares.give_back(first.bytes);
         assert_eq!(waiters.pop_committed(Index(1)).unwrap().origin, other);
         assert!(waiters.pop_committed(Index(1)).is_none());
         assert_eq!(waiters.pop_failed().unwrap().index, Index(2));
