@@ -270,6 +270,9 @@ impl<D: Disk> Shard<D> {
 
     /// When `tick` wants to be called next.
     pub fn next_deadline(&self) -> Option<Monotonic> {
+        if self.log.finished().is_some() {
+            return self.subscriptions.next_deadline();
+        }
         let positions = self
             .subscriptions
             .positions_dirty_since()

@@ -81,6 +81,8 @@ struct World {
     operations: Cell<u64>,
     /// Faults have stopped: clients publish no more, ack all and take up all durables.
     is_draining: Cell<bool>,
+    /// A disk failed under the server that runs: whoever is refused does not know what was stored.
+    is_disk_failing: Cell<bool>,
     log: Option<Log>,
 }
 

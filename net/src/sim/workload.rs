@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use rustc_hash::FxHasher;
 use weirlog_engine::runtime::Runtime;
-use weirlog_engine::sim::{Faults, SimDisk, SimExecutor};
+use weirlog_engine::sim::{Chance, Faults, SimDisk, SimExecutor};
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_engine::types::ChannelLimits;
 
@@ -78,6 +78,7 @@ impl Run {
             connections_count: Cell::new(0),
             operations: Cell::new(0),
             is_draining: Cell::new(false),
+            is_disk_failing: Cell::new(false),
             log,
         });
         let shard_count = rng.u16(1..=4);
@@ -141,6 +142,7 @@ impl Run {
             seed: self.rng.u64(..),
         };
         self.world.model.borrow_mut().life_begins();
+        self.world.is_disk_failing.set(false);
         self.world.log(|| format!("starts with {core_count} cores, {} shards", self.shard_count));
         let server = Server::start(self.executor.group(), self.disk.clone(), plan);
         *self.world.server.borrow_mut() = Some(server);
@@ -168,13 +170,18 @@ impl Run {
         self.executor.run_for(duration);
         let server = self.world.server.borrow().clone();
         if let Some(server) = server {
-            if let Some(reason) = server.failure() {
+            let is_disk_failing = self.world.is_disk_failing.get();
+            if let Some(reason) = server.failure()
+                && !is_disk_failing
+            {
                 return Err(format!("the server does not start: {reason}"));
             }
             for notice in server.take_notices() {
                 self.world.log(|| format!("notice {notice:?}"));
-                if !matches!(notice, Notice::SlowConsumer { .. }) {
-                    return Err(format!("{notice:?}"));
+                match notice {
+                    Notice::SlowConsumer { .. } => {}
+                    Notice::LogFinished { .. } if is_disk_failing => {}
+                    other => return Err(format!("{other:?}")),
                 }
             }
         }
@@ -218,14 +225,18 @@ impl Run {
         }
     }
 
-    /// The server ends in one of three ways, perhaps more than once, and comes back.
+    /// The server ends in one of three ways, perhaps more than once and perhaps behind a failing disk, and comes back.
     fn interrupt(&mut self) -> Result<(), String> {
         loop {
             self.crashes += 1;
             if self.rng.bool() {
                 self.wait_for_ack()?;
             }
-            match self.rng.u8(..5) {
+            let is_disk_failing = self.rng.u8(..4) == 0;
+            if is_disk_failing {
+                self.fail_disk()?;
+            }
+            match self.rng.u8(..if is_disk_failing { 4 } else { 5 }) {
                 0 | 1 => {
                     self.world.log(|| "power fails".to_owned());
                     self.kill_server(false);
@@ -250,6 +261,26 @@ impl Run {
             let us = self.rng.u64(0..5_000);
             self.pass(Duration::from_micros(us))?;
         }
+    }
+
+    /// The disk refuses some of what is written, for a while. What was acked before stays; of what is refused anything
+    /// may have been stored.
+    fn fail_disk(&mut self) -> Result<(), String> {
+        let before = self.disk.faults();
+        let chance = Chance([20_000, 200_000, 1_000_000][self.rng.usize(..3)]);
+        let mut faults = before.clone();
+        match self.rng.u8(..4) {
+            0 => faults.short_write = chance,
+            1 => faults.sync_error = chance,
+            _ => faults.write_error = chance,
+        }
+        self.world.log(|| format!("the disk fails: {faults:?}"));
+        self.world.is_disk_failing.set(true);
+        self.disk.set_faults(faults);
+        let us = self.rng.u64(0..400_000);
+        let passed = self.pass(Duration::from_micros(us));
+        self.disk.set_faults(before);
+        passed
     }
 
     /// Lets time pass until just after some publisher has heard that its message is stored: the moment at which losing

@@ -76,6 +76,8 @@ impl Client {
         if ack.error.is_empty() {
             let now = self.now().mono;
             self.world.model.borrow_mut().acked(&publish.payload, now);
+        } else if self.is_disk_failing() {
+            self.log(|| format!("is refused {:?}: {}", publish.payload, ack.error));
         } else if self.stage == Stage::Joined && self.is_current(publish.line) {
             self.violated(&format!("{:?} was refused: {}", publish.payload, ack.error));
         }
@@ -120,6 +122,10 @@ impl Client {
     }
 
     pub(super) fn confirm_acks(&mut self, pinged_at: Monotonic) {
+        // A server whose log has ended answers pings, but stores no ack.
+        if self.is_disk_failing() {
+            return;
+        }
         let now = self.now().mono;
         let Some(line) = &mut self.line else { return };
         let life = line.life;

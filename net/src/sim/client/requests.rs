@@ -122,7 +122,17 @@ impl Client {
         self.ask(&format!("_STAN.discover.{CLUSTER_ID}.pings"), Question::Ping, &payload);
     }
 
+    pub(super) fn is_disk_failing(&self) -> bool {
+        self.world.is_disk_failing.get()
+    }
+
     pub(super) fn on_answer(&mut self, request: Request, payload: &[u8]) {
+        if self.is_disk_failing() && request.changes_something() && is_refusal(request, payload) {
+            self.log(|| format!("is refused {request:?}"));
+            self.request_lost(request);
+            self.drop_line();
+            return;
+        }
         let is_read = match request.question {
             Question::Connect => {
                 ConnectResponse::decode(payload).map(|answer| self.on_connected(answer.error))
@@ -212,4 +222,17 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether the answer to a request has an error in it.
+fn is_refusal(request: Request, payload: &[u8]) -> bool {
+    let error = match request.question {
+        Question::Connect => ConnectResponse::decode(payload).map(|answer| answer.error),
+        Question::Close => CloseResponse::decode(payload).map(|answer| answer.error),
+        Question::Subscribe { .. } | Question::End { .. } => {
+            SubscriptionResponse::decode(payload).map(|answer| answer.error)
+        }
+        Question::Ping => PingResponse::decode(payload).map(|answer| answer.error),
+    };
+    error.is_ok_and(|error| !error.is_empty())
 }
