@@ -60,7 +60,12 @@ const HANDOFF_COUNT: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServeError {
     /// The store cannot be opened.
-    Open(OpenError),
+    Open {
+        /// Where it is; none for the memory store.
+        directory: Option<PathBuf>,
+        /// Why, with a file's name where one is to blame.
+        error: OpenError,
+    },
     /// The address cannot be listened on.
     Listen {
         /// As asked for.
@@ -88,7 +93,10 @@ pub(crate) enum ServeError {
 impl std::fmt::Display for ServeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Open(error) => error.fmt(f),
+            Self::Open { directory: Some(directory), error } => {
+                write!(f, "data directory {}: {error}", directory.display())
+            }
+            Self::Open { directory: None, error } => error.fmt(f),
             Self::Listen { host, port, reason } => {
                 write!(f, "cannot listen on {host}:{port}: {reason}")
             }
@@ -99,6 +107,12 @@ impl std::fmt::Display for ServeError {
             }
             Self::Signals(reason) => write!(f, "cannot catch signals: {reason}"),
         }
+    }
+}
+
+impl From<OpenError> for ServeError {
+    fn from(error: OpenError) -> Self {
+        Self::Open { directory: None, error }
     }
 }
 
@@ -139,6 +153,15 @@ enum Duty {
 
 /// Runs the server until a signal ends it.
 pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
+    run_until_signal(options).map_err(|error| match error {
+        ServeError::Open { error, .. } if options.store == StoreKind::File => {
+            ServeError::Open { directory: Some(options.directory.clone()), error }
+        }
+        other => other,
+    })
+}
+
+fn run_until_signal(options: &Options) -> Result<(), ServeError> {
     let log = Log::new(std::process::id(), options.log);
     abort_on_panic();
     let address = settings::free_address(&options.listen)?;
@@ -197,7 +220,7 @@ fn lock(options: &Options) -> Result<(Option<DirectoryLock>, Option<PathBuf>), S
     match options.store {
         StoreKind::Memory => Ok((None, None)),
         StoreKind::File => {
-            let lock = lock_directory(&options.directory).map_err(ServeError::Open)?;
+            let lock = lock_directory(&options.directory)?;
             Ok((Some(lock), Some(options.directory.clone())))
         }
     }
@@ -217,7 +240,7 @@ fn open_shared(directory: Option<&Path>, config: &StorageConfig) -> Result<Store
             None => open_store(&MemoryDisk::default(), config).await,
         }
     });
-    opened.map_err(ServeError::Open)
+    Ok(opened?)
 }
 
 /// Cores at work: never more than shards, or some would have none. Without a wish, all processors but one, which is
@@ -308,7 +331,7 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, ServeError> {
             let result = match seat.directory.clone() {
                 Some(directory) => match DmaDisk::new(&directory).await {
                     Ok(disk) => run(disk, seat).await,
-                    Err(error) => Err(ServeError::Open(error.into())),
+                    Err(error) => Err(OpenError::from(error).into()),
                 },
                 None => run_in_memory(seat).await,
             };
@@ -344,7 +367,7 @@ fn wait_until_listening(
 /// Each core has a memory disk of its own, with its own copy of what all shards share.
 async fn run_in_memory(seat: Seat) -> Result<(), ServeError> {
     let disk = MemoryDisk::default();
-    open_store(&disk, &seat.storage).await.map_err(ServeError::Open)?;
+    open_store(&disk, &seat.storage).await?;
     run(disk, seat).await
 }
 
@@ -356,9 +379,8 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
         .map(ShardId)
         .collect();
     let runtime = GlommioRuntime;
-    let storage = Storage::open(disk, runtime, &seat.info, &seat.storage, seat.slots, &shards)
-        .await
-        .map_err(ServeError::Open)?;
+    let storage =
+        Storage::open(disk, runtime, &seat.info, &seat.storage, seat.slots, &shards).await?;
     tell_recovery(log, &storage);
     let seed = seat.storage.seed.wrapping_add(u64::from(own.0) + 1);
     let core = Core::new(seat.net, own, core_count, storage, seed);

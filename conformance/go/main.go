@@ -30,6 +30,7 @@ func main() {
 		{"session", nil, session},
 		{"heartbeats", strictHeartbeats, heartbeats},
 		{"survive", nil, survive},
+		{"refuse", nil, refuse},
 		{"kill", nil, func(t *suite, s *server) { kill(t, s, *kills, *seed) }},
 	} {
 		if *only == "" || *only == pattern.name {

@@ -41,16 +41,19 @@ type server struct {
 func newServer(name string, flags ...string) *server {
 	dir, err := os.MkdirTemp(os.Getenv("CONFORMANCE_DATA"), "go-"+name+"-")
 	must(err)
-	s := &server{dir: dir, flags: flags}
-	for s.port == 0 {
+	s := &server{port: freePort(), dir: dir, flags: flags}
+	s.start()
+	return s
+}
+
+func freePort() int {
+	for {
 		port := portFirst + rand.IntN(portLast-portFirst)
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
-			s.port = port
+			return port
 		}
 	}
-	s.start()
-	return s
 }
 
 // start runs the server and returns when a STAN client can connect.

@@ -13,6 +13,8 @@ use super::dma::{create_directory, from_io};
 use crate::error::OpenError;
 
 const LOCK_FILE: &str = "LOCK";
+/// Stands in each file store of NATS Streaming (spec stan.md, 6.1).
+const PREDECESSOR_FILE: &str = "server.dat";
 /// How often the lock of a dead process is tried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Tries before it is told that a dead process still holds the lock: a second.
@@ -65,10 +67,15 @@ fn refuse_foreign(root: &Path) -> Result<(), OpenError> {
     let is_ours =
         |name: &String| name == LOCK_FILE || name == "store" || name.starts_with("shard-");
     match names.iter().find(|name| *name != "lost+found") {
-        Some(foreign) if !names.iter().any(is_ours) => Err(OpenError::Format {
-            file: foreign.clone(),
-            reason: "the directory holds something else".into(),
-        }),
+        Some(foreign) if !names.iter().any(is_ours) => {
+            let is_predecessor = names.iter().any(|name| name == PREDECESSOR_FILE);
+            let reason = if is_predecessor {
+                "a NATS Streaming file store, which cannot be imported yet"
+            } else {
+                "the directory holds something else"
+            };
+            Err(OpenError::Format { file: foreign.clone(), reason: reason.into() })
+        }
         _ => Ok(()),
     }
 }
@@ -130,8 +137,11 @@ mod tests {
     fn a_foreign_directory_is_refused_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("server.dat"), b"of another server").unwrap();
-        let refused = lock_directory(directory.path()).map(drop);
-        assert!(matches!(refused, Err(OpenError::Format { .. })), "{refused:?}");
+        let refused = lock_directory(directory.path()).map(drop).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("server.dat: ") && refused.contains("NATS Streaming"),
+            "{refused}"
+        );
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
