@@ -22,6 +22,7 @@
 //!   record   crc32c(channel u64, sequence u64, content): does not depend on the place
 //!            content: kind u8 (0x80: must be understood) | ...
 //!            message  1 slot count u8 | 2 slots length u16 | 4 timestamp i64 | 12 slots | payload
+//!            slot     0 kind u8 (1: reply; others are skipped) | 1 length u16 | 3 value
 //! footer: magic u32 | crc u32 of the rest | length u32 | generation u64 | segment u32 | channels, see `put_footer`
 //! checkpoint: chunks: magic u32 | crc u32 of the rest | length u32 | kind u8 | as_of u64 | body; the last is of kind END
 //! ```
@@ -32,7 +33,9 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use crate::disk::BLOCK_SIZE_BYTES;
-use crate::types::{ChannelId, Generation, Index, SegmentNumber, Sequence, Term, Timestamp};
+use crate::types::{
+    ChannelId, Content, Generation, Index, SegmentNumber, Sequence, Term, Timestamp,
+};
 
 pub(crate) mod blocks;
 pub(crate) mod fields;
@@ -60,6 +63,8 @@ const TABLE_HEAD_BYTES: usize = 8;
 const RUN_BYTES: usize = 24;
 const RECORD_ENTRY_BYTES: usize = 8;
 const KIND_MESSAGE: u8 = 0x81;
+const SLOT_REPLY: u8 = 1;
+const SLOT_HEAD_BYTES: usize = 3;
 
 /// Rounds up to the next record start.
 pub(crate) const fn align_record(length: usize) -> usize {
@@ -74,18 +79,6 @@ pub(crate) const fn align_block(length: usize) -> usize {
 /// The checksum of a record: of what it is, not of where it lies.
 pub(crate) fn record_crc(channel: ChannelId, sequence: Sequence, content: &[u8]) -> u32 {
     crc32c::crc32c_append(key_crc(channel, sequence), content)
-}
-
-/// The same, of a message that lies in two parts. The record just written is not read for it: its memory may not be in
-/// the processor's cache yet, the parts are.
-fn message_crc(
-    channel: ChannelId,
-    sequence: Sequence,
-    head: &[u8; MESSAGE_HEAD_BYTES],
-    payload: &[u8],
-) -> u32 {
-    let crc = crc32c::crc32c_append(key_crc(channel, sequence), head);
-    crc32c::crc32c_append(crc, payload)
 }
 
 fn key_crc(channel: ChannelId, sequence: Sequence) -> u32 {
@@ -353,35 +346,61 @@ pub(crate) fn records_start(header: &FrameHeader) -> Option<usize> {
     usize::try_from(header.table_length).ok()?.checked_add(FRAME_HEADER_BYTES)
 }
 
-/// Appends a message record to `out` (not padded) and returns its checksum.
+/// What a message takes in a record.
+pub(crate) fn message_size_bytes(content: Content<'_>) -> usize {
+    let slots = if content.reply.is_empty() { 0 } else { SLOT_HEAD_BYTES + content.reply.len() };
+    MESSAGE_HEAD_BYTES + slots + content.payload.len()
+}
+
+/// Appends a message record to `out` (not padded) and returns its checksum. The record just written is not read for
+/// that: its memory may not be in the processor's cache yet, its parts are.
 pub(crate) fn put_message(
     out: &mut Vec<u8>,
     channel: ChannelId,
     sequence: Sequence,
     timestamp: Timestamp,
-    payload: &[u8],
+    content: Content<'_>,
 ) -> u32 {
-    let mut head = [0; MESSAGE_HEAD_BYTES];
+    let reply_length =
+        u16::try_from(content.reply.len()).expect("REPLY_BYTES_MAX is checked before");
+    let has_reply = reply_length > 0;
+    let slots_length = message_size_bytes(content) - MESSAGE_HEAD_BYTES - content.payload.len();
+    let mut head = [0; MESSAGE_HEAD_BYTES + SLOT_HEAD_BYTES];
     let mut put = fields::SliceWriter::new(&mut head);
     put.u8(KIND_MESSAGE);
-    put.u8(0);
-    put.u16(0);
+    put.u8(u8::from(has_reply));
+    put.u16(u16::try_from(slots_length).expect("one slot, of a reply"));
     put.u64(timestamp.0.cast_unsigned());
-    out.extend_from_slice(&head);
-    out.extend_from_slice(payload);
-    message_crc(channel, sequence, &head, payload)
+    put.u8(SLOT_REPLY);
+    put.u16(reply_length);
+    let (message_head, _) = head.split_at(MESSAGE_HEAD_BYTES);
+    let head = if has_reply { head.as_slice() } else { message_head };
+    let mut crc = key_crc(channel, sequence);
+    for part in [head, content.reply, content.payload] {
+        out.extend_from_slice(part);
+        crc = crc32c::crc32c_append(crc, part);
+    }
+    crc
 }
 
-/// A message record's timestamp and payload; `None` if it is none.
-pub(crate) fn message(content: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let mut get = fields::Reader::new(content);
+/// A message record's timestamp and content; `None` if it is none.
+pub(crate) fn message(record: &[u8]) -> Option<(Timestamp, Content<'_>)> {
+    let mut get = fields::Reader::new(record);
     if get.u8()? != KIND_MESSAGE {
         return None;
     }
-    let (_slot_count, slots_length) = (get.u8()?, get.u16()?);
+    let (slot_count, slots_length) = (get.u8()?, get.u16()?);
     let timestamp = Timestamp(get.u64()?.cast_signed());
-    get.take(usize::from(slots_length))?;
-    Some((timestamp, get.rest()))
+    let mut slots = fields::Reader::new(get.take(usize::from(slots_length))?);
+    let mut content = Content { payload: get.rest(), reply: &[] };
+    for _ in 0..slot_count {
+        let (kind, length) = (slots.u8()?, slots.u16()?);
+        let value = slots.take(usize::from(length))?;
+        if kind == SLOT_REPLY {
+            content.reply = value;
+        }
+    }
+    Some((timestamp, content))
 }
 
 /// A count that a frame's bounds keep far below 2^32.

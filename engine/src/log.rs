@@ -17,7 +17,8 @@ use crate::index::Run;
 use crate::record::StateRecord;
 use crate::storage::Tuning;
 use crate::types::{
-    ChannelId, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Term, Timestamp,
+    ChannelId, Content, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Term,
+    Timestamp,
 };
 
 pub(crate) mod batch;
@@ -194,10 +195,10 @@ impl<F: DiskFile> Log<F> {
         channel: ChannelId,
         sequence: Sequence,
         time: Timestamp,
-        payload: &[u8],
+        content: Content<'_>,
     ) -> u32 {
-        self.make_room(payload.len() + format::MESSAGE_HEAD_BYTES);
-        self.open.push_message(channel, sequence, time, payload)
+        self.make_room(format::message_size_bytes(content));
+        self.open.push_message(channel, sequence, time, content)
     }
 
     /// Appends a state record.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::RequestError;
-use crate::types::{ChannelId, Index, Sequence, ShardId, SubscriptionId, Timestamp};
+use crate::types::{ChannelId, Content, Index, Sequence, ShardId, SubscriptionId, Timestamp};
 
 /// Names a request whose answer comes later; the caller's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,8 +148,8 @@ pub struct Delivery<'a> {
     pub sequence: Sequence,
     /// When it was published.
     pub timestamp: Timestamp,
-    /// Its payload.
-    pub payload: &'a [u8],
+    /// The message.
+    pub content: Content<'a>,
     /// 0: the first time. Else how often it was sent again.
     pub redelivery_count: u32,
 }

@@ -21,7 +21,7 @@ use crate::storage::{ChannelSlots, Tuning};
 use crate::subscriptions::{PositionScope, Subscriptions};
 use crate::superblock::SuperblockFile;
 use crate::types::{
-    ChannelId, ChannelLimits, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId,
+    ChannelId, ChannelLimits, Content, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId,
     SubscriptionId, Timestamp,
 };
 
@@ -176,13 +176,14 @@ impl<D: Disk> Shard<D> {
     ///
     /// # Errors
     /// The message was not taken.
-    pub fn publish(
+    pub fn publish<'a>(
         &mut self,
         channel: &str,
-        payload: &[u8],
+        content: impl Into<Content<'a>>,
         now: Now,
     ) -> Result<Published, RequestError> {
-        self.check_writable(payload.len())?;
+        let content = content.into();
+        self.check_writable(content)?;
         let id = self.channel_for(channel, now)?;
         let channel = self.channels.get_mut(id).expect("just found");
         let time = channel.last_time.max(now.wall);
@@ -190,11 +191,11 @@ impl<D: Disk> Shard<D> {
         channel.last_time = time;
         channel.last_used = now.mono;
         let sequence = channel.last;
-        self.log.push_message(id, sequence, time, payload);
+        self.log.push_message(id, sequence, time, content);
         Ok(Published { channel: id, sequence, index: self.log.open_index() })
     }
 
-    fn check_writable(&self, payload_length: usize) -> Result<(), RequestError> {
+    fn check_writable(&self, content: Content<'_>) -> Result<(), RequestError> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -202,8 +203,9 @@ impl<D: Disk> Shard<D> {
             return Err(RequestError::Full);
         }
         let max_bytes = self.log.record_size_max();
-        if payload_length > max_bytes {
-            return Err(RequestError::TooLarge { length_bytes: payload_length, max_bytes });
+        let length_bytes = content.len();
+        if length_bytes > max_bytes || content.reply.len() > Content::REPLY_BYTES_MAX {
+            return Err(RequestError::TooLarge { length_bytes, max_bytes });
         }
         Ok(())
     }

@@ -42,7 +42,9 @@ pub use view::SubscriptionView;
 
 use crate::record::StateRecord;
 use crate::request::ClientKey;
-use crate::types::{ChannelId, FastMap, Monotonic, Now, Sequence, SubscriptionId, Timestamp};
+use crate::types::{
+    ChannelId, Content, FastMap, Monotonic, Now, Sequence, SubscriptionId, Timestamp,
+};
 use directory::Directory;
 use positions::Dirty;
 use queue_group::{Group, GroupId};
@@ -66,8 +68,8 @@ pub enum Fetch<'a> {
         channel: &'a str,
         /// When it was published.
         timestamp: Timestamp,
-        /// Its payload.
-        payload: &'a [u8],
+        /// The message.
+        content: Content<'a>,
     },
     /// Trimmed, or lost by damage.
     Gone {

@@ -107,6 +107,39 @@ impl Monotonic {
     }
 }
 
+/// What a publisher gives and every subscriber gets, unchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Content<'a> {
+    /// The message itself.
+    pub payload: &'a [u8],
+    /// Where the publisher awaits an answer from subscribers; empty: nowhere. At most [`Content::REPLY_BYTES_MAX`].
+    pub reply: &'a [u8],
+}
+
+impl Content<'_> {
+    /// The longest reply that a record has room for.
+    pub const REPLY_BYTES_MAX: usize = 4096;
+
+    /// Payload and reply.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.payload.len() + self.reply.len()
+    }
+
+    /// Whether there is neither payload nor reply.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A payload alone.
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Content<'a> {
+    fn from(payload: &'a T) -> Self {
+        Self { payload: payload.as_ref(), reply: &[] }
+    }
+}
+
 /// Both clocks, read once at the edge and passed down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {

@@ -88,6 +88,28 @@ fn golden_frame_header() {
     assert_eq!(FrameHeader::decode(&frame), Some((header, false)));
 }
 
+#[test]
+fn golden_message_with_a_reply() {
+    let content = Content { payload: b"hi", reply: b"r.1" };
+    let mut record = Vec::new();
+    let crc = put_message(&mut record, ChannelId(1), Sequence(2), Timestamp(5), content);
+    assert_eq!(hex(&record), "810106000500000000000000010300722e316869");
+    assert_eq!(crc, record_crc(ChannelId(1), Sequence(2), &record));
+    assert_eq!(record.len(), message_size_bytes(content));
+    assert_eq!(message(&record), Some((Timestamp(5), content)));
+}
+
+/// A later version's slot is skipped; one that reaches beyond the slots makes the record none.
+#[test]
+fn unknown_slots_are_skipped() {
+    let mut record = b"\x81\x02\x0a\x00\x05\0\0\0\0\0\0\0".to_vec();
+    record.extend_from_slice(b"\x63\x02\x00??\x01\x02\x00abpayload");
+    let content = Content { payload: b"payload", reply: b"ab" };
+    assert_eq!(message(&record), Some((Timestamp(5), content)));
+    record[18] = 3;
+    assert_eq!(message(&record), None);
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -110,8 +132,13 @@ fn frame_of(payloads: &[Vec<u8>]) -> (Vec<u8>, FrameHeader) {
     let mut table = Table::default();
     for (payload, sequence) in payloads.iter().zip(1..) {
         let start = records.len();
-        let crc =
-            put_message(&mut records, ChannelId(1), Sequence(sequence), Timestamp(5), payload);
+        let crc = put_message(
+            &mut records,
+            ChannelId(1),
+            Sequence(sequence),
+            Timestamp(5),
+            payload.into(),
+        );
         table.lengths.push(u32::try_from(records.len() - start).unwrap());
         assert_eq!(crc, record_crc(ChannelId(1), Sequence(sequence), &records[start..]));
         table.crcs.push(crc);
@@ -147,7 +174,7 @@ fn found(frame: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
     let FrameAt::Whole(found) = frame_at(frame, SegmentNumber(4), Generation(9)) else {
         return None;
     };
-    let content = |record| Some(message(found.record(record)?)?.1.to_vec());
+    let content = |record| Some(message(found.record(record)?)?.1.payload.to_vec());
     Some((0..found.header.record_count).map(content).collect())
 }
 

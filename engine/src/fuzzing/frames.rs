@@ -144,8 +144,8 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
                 *last += 1;
                 let payload = vec![fill ^ u8::try_from(nth).unwrap_or(0); length];
                 let time = Timestamp(i64::from(fill));
-                batch.push_message(id, Sequence(*last), time, &payload);
-                format::put_message(&mut content, id, Sequence(*last), time, &payload);
+                batch.push_message(id, Sequence(*last), time, (&payload).into());
+                format::put_message(&mut content, id, Sequence(*last), time, (&payload).into());
             } else {
                 let record = StateRecord::ChannelDeleted { id: ChannelId(u64::from(fill)) };
                 batch.push_state(&record, false);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::format::{self, Table, TableRun};
 use crate::record::StateRecord;
-use crate::types::{ChannelId, FastMap, Sequence, Timestamp};
+use crate::types::{ChannelId, Content, FastMap, Sequence, Timestamp};
 
 /// A batch is closed when its records reach this. Chosen so that a commit's 30-50 us are small beside it; other sizes
 /// are still to be measured with `benches`.
@@ -87,10 +87,10 @@ impl Batch {
         channel: ChannelId,
         sequence: Sequence,
         time: Timestamp,
-        payload: &[u8],
+        content: Content<'_>,
     ) -> u32 {
         let start = self.start_record();
-        let crc = format::put_message(&mut self.records, channel, sequence, time, payload);
+        let crc = format::put_message(&mut self.records, channel, sequence, time, content);
         let length = self.end_record(start, crc);
         match self.runs.last_mut() {
             Some(run) if self.table.runs.last().is_some_and(|last| last.channel == channel) => {
@@ -346,7 +346,7 @@ mod tests {
                 next[channel] += 1;
                 let payload = vec![rng.u8(..); rng.usize(..40)];
                 let (id, sequence) = (ChannelId(channel as u64), Sequence(next[channel]));
-                batch.push_message(id, sequence, Timestamp(at), &payload);
+                batch.push_message(id, sequence, Timestamp(at), (&payload).into());
                 payloads.insert((id, sequence), payload);
             }
             let closed = batch.close(Vec::new());
@@ -381,7 +381,8 @@ mod tests {
                 if run.channel.0 == 0 {
                     read_states.push(format::state::decode_state(content));
                 } else {
-                    let payload = format::message(content).map(|message| message.1.to_vec());
+                    let payload =
+                        format::message(content).map(|message| message.1.payload.to_vec());
                     assert_eq!(payload.as_ref(), payloads.get(&(run.channel, sequence)));
                     seen += 1;
                 }

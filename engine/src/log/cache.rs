@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::format::{self, TableRun};
 use crate::index::Run;
-use crate::types::{ChannelId, FastMap, SegmentNumber, Timestamp};
+use crate::types::{ChannelId, Content, FastMap, SegmentNumber, Timestamp};
 
 /// A frame's contents.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl fmt::Debug for CachedBytes {
 
 impl CachedFrame {
     /// A message of the frame; `None` if the record is damaged or is none.
-    pub(crate) fn message(&self, record: u32) -> Option<(Timestamp, &[u8])> {
+    pub(crate) fn message(&self, record: u32) -> Option<(Timestamp, Content<'_>)> {
         format::message(self.record(record)?)
     }
 

@@ -160,7 +160,7 @@ mod tests {
 
     fn frame(generation: Generation, payload: &[u8]) -> Vec<u8> {
         let mut batch = Batch::default();
-        batch.push_message(ChannelId(1), Sequence(1), Timestamp(1), payload);
+        batch.push_message(ChannelId(1), Sequence(1), Timestamp(1), payload.into());
         let batch = batch.close(Vec::new());
         let table = batch.table.encode(&[]);
         let mut frame = vec![0; frame_length_bytes(table.len(), batch.size_bytes())];

@@ -148,8 +148,8 @@ impl<F> Messages for MessageView<'_, F> {
         let (run, frame) = channel.recent.as_ref().expect("found just now");
         let offset = u32::try_from(sequence.0 - run.first.0).expect("within the run");
         match frame.message(run.record + offset) {
-            Some((timestamp, payload)) => {
-                Fetch::Message { channel: &channel.name, timestamp, payload }
+            Some((timestamp, content)) => {
+                Fetch::Message { channel: &channel.name, timestamp, content }
             }
             None => Fetch::Gone { next: sequence.next() },
         }

@@ -11,7 +11,7 @@ use crate::request::{
     Answer, Client, ClientKey, StartAt, Subscribe, SubscriptionEnd, SubscriptionRef, Ticket,
 };
 use crate::subscriptions::{Admission, Journal};
-use crate::types::{ChannelId, Now, Sequence, Timestamp};
+use crate::types::{ChannelId, Content, Now, Sequence, Timestamp};
 
 /// Appends what the subscriptions change to the open batch.
 pub(super) struct Journaled<'a, F: DiskFile> {
@@ -88,7 +88,7 @@ impl<D: Disk> Shard<D> {
         ticket: Ticket,
         now: Now,
     ) -> Result<(), RequestError> {
-        self.check_writable(0)?;
+        self.check_writable(Content::default())?;
         let channel = self.channel_for(&request.channel, now)?;
         let start = if self.subscriptions.would_resume(&request, channel) {
             Start::After(Sequence(0))

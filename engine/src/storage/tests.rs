@@ -83,7 +83,7 @@ impl Sink for Inbox {
         }
         self.messages.push((
             delivery.sequence.0,
-            delivery.payload.to_vec(),
+            delivery.content.payload.to_vec(),
             delivery.redelivery_count,
         ));
         self.times.push(delivery.timestamp);

@@ -103,8 +103,8 @@ impl Subscriptions {
                 return Dispatched::Idle;
             };
             turn.left -= 1;
-            let (channel, timestamp, payload) = match messages.fetch(group.channel, sequence) {
-                Fetch::Message { channel, timestamp, payload } => (channel, timestamp, payload),
+            let (channel, timestamp, content) = match messages.fetch(group.channel, sequence) {
+                Fetch::Message { channel, timestamp, content } => (channel, timestamp, content),
                 Fetch::Gone { next } => {
                     self.jump(turn, next);
                     continue;
@@ -122,7 +122,7 @@ impl Subscriptions {
                 channel,
                 sequence,
                 timestamp,
-                payload,
+                content,
                 redelivery_count: 0,
             });
             let expiry = turn.now.mono.after_ms(member.ack_wait_ms);

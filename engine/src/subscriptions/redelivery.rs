@@ -134,7 +134,7 @@ impl Subscriptions {
                     group.redelivery_awaits_read = true;
                     return Outcome::Blocked;
                 }
-                Fetch::Message { channel, timestamp, payload } => {
+                Fetch::Message { channel, timestamp, content } => {
                     if self.is_early(&due, timestamp, turn) {
                         continue;
                     }
@@ -145,7 +145,7 @@ impl Subscriptions {
                         channel,
                         sequence,
                         timestamp,
-                        payload,
+                        content,
                         redelivery_count: entry.redelivery_count.saturating_add(1),
                     });
                     self.resent(&due, turn);

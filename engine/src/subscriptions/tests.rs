@@ -74,7 +74,7 @@ impl Messages for Log {
             return Fetch::Later;
         }
         let timestamp = kept.timestamps[sequence.0 as usize - 1];
-        Fetch::Message { channel: "orders", timestamp, payload: b"payload" }
+        Fetch::Message { channel: "orders", timestamp, content: b"payload".into() }
     }
 }
 
@@ -106,8 +106,8 @@ impl Sink for Inbox {
     }
 
     fn deliver(&mut self, delivery: Delivery<'_>) {
-        let Delivery { subscription, channel, sequence, payload, redelivery_count, .. } = delivery;
-        assert_eq!((channel, payload), ("orders", &b"payload"[..]));
+        let Delivery { subscription, channel, sequence, content, redelivery_count, .. } = delivery;
+        assert_eq!((channel, content.payload), ("orders", &b"payload"[..]));
         if let Some(room) = self.room.get_mut(&subscription) {
             *room = room.checked_sub(1).expect("only where there is room");
         }

@@ -74,8 +74,9 @@ impl Sink for Courier<'_> {
         let message = MsgProto {
             sequence: delivery.sequence.0,
             subject: delivery.channel,
-            reply: "",
-            data: delivery.payload,
+            // What a publisher gave was UTF-8.
+            reply: std::str::from_utf8(delivery.content.reply).unwrap_or_default(),
+            data: delivery.content.payload,
             timestamp: delivery.timestamp.0,
             is_redelivered: delivery.redelivery_count > 0,
             redelivery_count: delivery.redelivery_count,

@@ -61,6 +61,8 @@ pub struct PublishEntry {
     pub channel_bytes: u32,
     /// Length of the payload.
     pub payload_bytes: u32,
+    /// Length of the reply subject for subscribers.
+    pub reply_bytes: u32,
     /// Length of the ack line.
     pub ack_bytes: u32,
 }

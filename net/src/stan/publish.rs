@@ -4,7 +4,7 @@
 use weirlog_engine::disk::Disk;
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::runtime::Runtime;
-use weirlog_engine::types::{Now, ShardId};
+use weirlog_engine::types::{Content, Now, ShardId};
 
 use super::Stan;
 use super::errors;
@@ -45,7 +45,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.hold_publish(id, payload, reply, now);
             return;
         }
-        let published_bytes = message.data.len() + PUBLISH_OVERHEAD_BYTES;
+        let content = Content { payload: message.data, reply: message.reply.as_bytes() };
+        let published_bytes = content.len() + PUBLISH_OVERHEAD_BYTES;
         self.take_credit(id, published_bytes);
         if core != own {
             self.push_publish(core, (id, shard, is_direct), &message);
@@ -53,7 +54,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         let origin = Origin { core: own, connection: id, is_direct };
         let published =
-            self.storage.with(shard, |shard| shard.publish(message.subject, message.data, now));
+            self.storage.with(shard, |shard| shard.publish(message.subject, content, now));
         let Some(session) = self.hub.sessions.get(id) else { return };
         let head = session.publisher.ack_head.as_deref().unwrap_or_default();
         match published {
@@ -183,6 +184,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let append = |batch: &mut PublishBatch| {
             batch.bytes.extend_from_slice(message.subject.as_bytes());
             batch.bytes.extend_from_slice(message.data);
+            batch.bytes.extend_from_slice(message.reply.as_bytes());
             let before = batch.bytes.len();
             if let Some(head) = head {
                 append_ack(&mut batch.bytes, head, message.guid);
@@ -194,6 +196,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 is_direct,
                 channel_bytes: length(message.subject.len()),
                 payload_bytes: length(message.data.len()),
+                reply_bytes: length(message.reply.len()),
                 ack_bytes: length(batch.bytes.len() - before),
             });
         };
@@ -213,12 +216,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         for entry in &batch.entries {
             let channel = crate::core::take(&mut rest, entry.channel_bytes);
             let payload = crate::core::take(&mut rest, entry.payload_bytes);
+            let reply = crate::core::take(&mut rest, entry.reply_bytes);
             let ack = crate::core::take(&mut rest, entry.ack_bytes);
+            let content = Content { payload, reply };
             let channel = std::str::from_utf8(channel).expect("checked by the other core");
-            let published_bytes = payload.len() + PUBLISH_OVERHEAD_BYTES;
+            let published_bytes = content.len() + PUBLISH_OVERHEAD_BYTES;
             let PublishEntry { shard, connection, is_direct, .. } = *entry;
             let origin = Origin { core: from, connection, is_direct };
-            match self.storage.with(shard, |shard| shard.publish(channel, payload, now)) {
+            match self.storage.with(shard, |shard| shard.publish(channel, content, now)) {
                 Ok(published) => {
                     let Stan { waiters, spares, .. } = &mut self.stan;
                     waiters[usize::from(shard.0)].push(

@@ -210,6 +210,42 @@ fn messages_are_stored_delivered_and_acked_on_either_core() {
 }
 
 #[test]
+fn a_publishers_reply_subject_reaches_subscribers() {
+    for core in [0, 1] {
+        let mut town = Town::new(2, |_| {});
+        let peer = town.client(0, "me");
+        let channel = channel_on(core);
+        let too_long = "r".repeat(5_000);
+        let stored: Vec<bool> = ["answer.here", "", &too_long]
+            .into_iter()
+            .map(|reply| {
+                let message = PubMsg {
+                    client_id: "me",
+                    guid: "g",
+                    subject: &channel,
+                    reply,
+                    data: b"data",
+                    ..Default::default()
+                };
+                let mut payload = Vec::new();
+                message.encode(&mut payload);
+                let subject = format!("_STAN.pub.test-cluster.{channel}");
+                let ack = town.request(peer, &subject, &payload);
+                PubAck::decode(&ack).unwrap().error.is_empty()
+            })
+            .collect();
+        assert_eq!(stored, [true, true, false]);
+        let (_, got) = town.subscribe(peer, &from_first("me", &channel, "in.1"));
+        let replies: Vec<_> = got
+            .iter()
+            .map(|got| MsgProto::decode(&got.payload).unwrap())
+            .map(|message| (message.reply, message.data))
+            .collect();
+        assert_eq!(replies, [("answer.here", &b"data"[..]), ("", &b"data"[..])]);
+    }
+}
+
+#[test]
 fn an_ack_comes_after_the_commit_and_not_before() {
     let mut town = Town::new(1, |_| {});
     let peer = town.client(0, "me");
