@@ -61,6 +61,8 @@ pub struct NetConfig {
     pub heartbeat_timeout_ms: u64,
     /// More failures than these in a row close the client.
     pub heartbeat_fail_count_max: u32,
+    /// Whether clients are those of another NATS server: see [`crate::upstream`].
+    pub has_upstream: bool,
     /// Whether a durable that is in use is taken over by its next subscriber.
     pub replaces_durable: bool,
 }
@@ -86,6 +88,7 @@ impl Default for NetConfig {
             heartbeat_interval_ms: 30_000,
             heartbeat_timeout_ms: 10_000,
             heartbeat_fail_count_max: 10,
+            has_upstream: false,
             replaces_durable: false,
         }
     }

@@ -33,9 +33,10 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::info::{InfoKind, info_json};
 use crate::link::{LinkBatch, LinkMessage};
 use crate::nats::emit;
-use crate::nats::parse::{Parsed, parse};
+use crate::nats::parse::{ParseError, Parsed, parse};
 use crate::outbox::Outbox;
 use crate::stan::Stan;
+use crate::upstream::Upstream;
 use barrier::Barrier;
 use delivery::Courier;
 use startup::Startup;
@@ -70,6 +71,7 @@ pub struct Core<D: Disk, R: Runtime> {
     pub(crate) storage: Rc<Storage<D, R>>,
     pub(crate) barriers: Vec<Barrier>,
     pub(crate) startup: Startup,
+    pub(crate) upstream: Upstream,
     /// Shards to take answers from and to dispatch: all that were touched since the last time.
     touched: Vec<ShardId>,
 }
@@ -91,6 +93,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             storage: Rc::new(storage),
             barriers: Vec::new(),
             startup: Startup::new(core_count),
+            upstream: Upstream::default(),
             touched: Vec::new(),
         }
     }
@@ -122,7 +125,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.active_at = now.mono;
             session.pings_out = 0;
         }
-        let limits = self.hub.limits;
+        let is_upstream = self.upstream.is(id);
         let mut consumed = 0;
         let next = loop {
             match self.hub.sessions.get(id) {
@@ -133,11 +136,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 }
                 _ => break Next::Close,
             }
-            match parse(&input[consumed..], &limits) {
-                Ok(Parsed::Op { op, consumed: length }) => {
-                    consumed += length;
-                    self.on_op(id, &op, now);
-                }
+            let step = if is_upstream {
+                self.upstream_step(id, &input[consumed..], now)
+            } else {
+                self.client_step(id, &input[consumed..], now)
+            };
+            match step {
+                Ok(Parsed::Op { consumed: length, .. }) => consumed += length,
                 Ok(Parsed::Incomplete { needed }) => break Next::Read { needed },
                 Err(error) => self.hub.close(id, error.error_text()),
             }
@@ -146,9 +151,29 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         Intake { consumed, next }
     }
 
+    /// One operation of a client.
+    #[inline]
+    fn client_step(
+        &mut self,
+        id: ConnectionId,
+        input: &[u8],
+        now: Now,
+    ) -> Result<Parsed<()>, ParseError> {
+        match parse(input, &self.hub.limits)? {
+            Parsed::Op { op, consumed } => {
+                self.on_op(id, &op, now);
+                Ok(Parsed::Op { op: (), consumed })
+            }
+            Parsed::Incomplete { needed } => Ok(Parsed::Incomplete { needed }),
+        }
+    }
+
     /// A connection is gone.
     pub fn connection_closed(&mut self, id: ConnectionId, now: Now) {
         let Some(mut session) = self.hub.sessions.remove(id) else { return };
+        if self.upstream.is(id) {
+            self.upstream_closed();
+        }
         self.hub.unacked_bytes -= session.unacked_bytes;
         for (index, subscription) in session.subscriptions.take_all() {
             let subscriber = crate::ids::Subscriber { connection: id, index };
@@ -163,6 +188,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         self.feed_starved();
         self.settle(now);
+    }
+
+    /// Ends a connection from this side.
+    pub fn leave(&mut self, id: ConnectionId) {
+        self.hub.close(id, None);
     }
 
     /// A batch came from another core.

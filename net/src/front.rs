@@ -3,6 +3,7 @@
 
 mod line;
 mod reader;
+pub mod upstream;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -11,7 +12,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use glommio::net::AcceptedTcpStream;
+use glommio::net::{AcceptedTcpStream, TcpStream};
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::types::Monotonic;
@@ -80,6 +81,12 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         // Without it small answers wait for the client's delayed acks; a socket that refuses is about to close.
         let _ = stream.set_nodelay(true);
         let id = self.with_core(|core, now| core.connection_opened(client_ip, now));
+        let line = self.add_line(id, stream);
+        glommio::spawn_local(self.clone().read_loop(line)).detach();
+    }
+
+    /// A socket for a connection of the core, with its writer. Its reader is the caller's.
+    fn add_line(self: &Rc<Self>, id: ConnectionId, stream: TcpStream) -> Rc<Line> {
         let line = Rc::new(Line::new(id, stream));
         {
             let mut lines = self.lines.borrow_mut();
@@ -90,9 +97,9 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             lines[slot] = Some(line.clone());
         }
         glommio::spawn_local(self.clone().write_loop(line.clone())).detach();
-        glommio::spawn_local(self.clone().read_loop(line.clone())).detach();
-        // The greeting was marked before the line existed.
+        // What was marked before the line existed.
         line.writer.ring();
+        line
     }
 
     /// Ends the core's work: no connection is read any more, all that is open is committed and acked.

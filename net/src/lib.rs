@@ -23,3 +23,4 @@ pub mod sim;
 pub mod stan;
 pub mod subject;
 pub mod timers;
+pub mod upstream;

@@ -7,3 +7,4 @@
 pub mod emit;
 pub mod op;
 pub mod parse;
+pub mod server_op;

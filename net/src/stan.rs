@@ -96,6 +96,8 @@ pub(crate) enum Question {
     },
     /// A heartbeat.
     Heartbeat(ClientKey),
+    /// Does another server serve this cluster id?
+    StandAlone,
 }
 
 /// STAN's state on one core.
@@ -252,6 +254,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 });
             }
             StanMessage::InboxReply { nonce } => self.on_question_answered(nonce, now),
+            StanMessage::NobodyToAsk { nonce } => self.on_question_unanswered(nonce, now),
             StanMessage::CopiesSent => self.on_copies_sent(now),
             StanMessage::Ready(_) => self.on_core_ready(),
         }
@@ -276,11 +279,16 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     pub(crate) fn on_stan_timer(&mut self, call: TimerCall, now: Now) {
         match call {
             TimerCall::Heartbeat { key, round } => self.on_heartbeat_due(key, round, now),
-            TimerCall::Unanswered { nonce } => match self.stan.questions.remove(&nonce) {
-                Some(Question::Probe { client_id }) => self.on_probe_failed(&client_id, now),
-                Some(Question::Heartbeat(key)) => self.on_heartbeat_failed(key, now),
-                None => {}
-            },
+            TimerCall::Unanswered { nonce } => self.on_question_unanswered(nonce, now),
+        }
+    }
+
+    fn on_question_unanswered(&mut self, nonce: u64, now: Now) {
+        match self.stan.questions.remove(&nonce) {
+            Some(Question::Probe { client_id }) => self.on_probe_failed(&client_id, now),
+            Some(Question::Heartbeat(key)) => self.on_heartbeat_failed(key, now),
+            Some(Question::StandAlone) => self.on_stand_alone_silent(),
+            None => {}
         }
     }
 
@@ -288,6 +296,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         match self.stan.questions.remove(&nonce) {
             Some(Question::Probe { client_id }) => self.on_probe_answered(&client_id, now),
             Some(Question::Heartbeat(key)) => self.on_heartbeat_answered(key, now),
+            Some(Question::StandAlone) => self.on_stand_alone_answered(),
             None => {}
         }
     }

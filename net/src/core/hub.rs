@@ -47,6 +47,15 @@ pub enum Notice {
         /// Its id.
         client_id: String,
     },
+    /// The other NATS server said so.
+    UpstreamError {
+        /// Its words.
+        text: String,
+    },
+    /// Clients of the other NATS server are served.
+    UpstreamJoined,
+    /// The connection to the other NATS server is gone; it is made anew.
+    UpstreamLost,
     /// A shard's log takes no more writes.
     LogFinished {
         /// The shard.

@@ -73,7 +73,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// Takes a message if its subject is one of the server's own.
     #[inline]
-    fn serve(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) -> bool {
+    pub(crate) fn serve(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) -> bool {
         let payload = message.block.get(message.header_bytes.unwrap_or(0)..).unwrap_or_default();
         if message.subject.starts_with(SERVICE_PREFIX) {
             if self.stan.subjects.is_publish(message.subject) {

@@ -289,6 +289,10 @@ impl Hub {
     /// Messages for the server itself have no subscribers, as a rule: so that they need no lookup, those patterns are
     /// counted that could match one.
     fn count_eavesdroppers(&mut self, change: &InterestChange) {
+        // The one subscription to everything is another server's, where eavesdroppers are served.
+        if self.config.has_upstream {
+            return;
+        }
         match change {
             InterestChange::Added { pattern, .. } if hears_server(pattern) => {
                 self.eavesdroppers += 1
@@ -319,7 +323,7 @@ fn hears_server(pattern: &[u8]) -> bool {
         || first == b">"
         || pattern.starts_with(SERVICE_PREFIX)
         || pattern.starts_with(INBOX_PREFIX)
-        || subject::matches(pattern, INBOX_PREFIX)
+        || subject::matches(pattern, b"_INBOX.WL.A")
 }
 
 /// The members of a queue group: never none.

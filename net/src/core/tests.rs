@@ -2,6 +2,7 @@
 
 mod nats;
 mod stan;
+mod upstream;
 
 use std::time::Duration;
 

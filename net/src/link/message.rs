@@ -203,6 +203,11 @@ pub enum StanMessage {
         /// Names the question.
         nonce: u64,
     },
+    /// To the core that made the inbox: nobody is there to answer.
+    NobodyToAsk {
+        /// Names the question.
+        nonce: u64,
+    },
     /// At start: the sender has told all clients it is the home of.
     CopiesSent,
     /// At start: the sender has ended the subscriptions of clients that are gone.

@@ -25,7 +25,7 @@ pub fn msg(out: &mut Vec<u8>, subject: &[u8], sid: &[u8], reply: Option<&[u8]>, 
     append(out, &[payload, LINE_END]);
 }
 
-/// The control line of an MSG. The caller appends exactly `payload_bytes` bytes and [`LINE_END`].
+/// The control line of an MSG; with an empty sid that of a PUB, which is what a client says. The caller appends exactly `payload_bytes` bytes and [`LINE_END`].
 pub fn msg_head(
     out: &mut Vec<u8>,
     subject: &[u8],
@@ -34,7 +34,7 @@ pub fn msg_head(
     payload_bytes: usize,
 ) {
     out.reserve(subject.len() + sid.len() + reply.map_or(0, <[u8]>::len) + HEAD_BYTES_MAX);
-    append(out, &[b"MSG ", subject, b" ", sid, b" "]);
+    msg_name(out, subject, sid);
     if let Some(reply) = reply {
         append(out, &[reply, b" "]);
     }
@@ -57,7 +57,7 @@ pub fn hmsg(
     append(out, &[headers, payload, LINE_END]);
 }
 
-/// The control line of an HMSG. The caller appends `total_bytes` of headers and payload, and
+/// The control line of an HMSG; with an empty sid that of an HPUB. The caller appends `total_bytes` of headers and payload, and
 /// [`LINE_END`].
 pub fn hmsg_head(
     out: &mut Vec<u8>,
@@ -68,7 +68,7 @@ pub fn hmsg_head(
 ) {
     assert!(sizes.headers_bytes <= sizes.total_bytes, "the total includes the headers");
     out.reserve(subject.len() + sid.len() + reply.map_or(0, <[u8]>::len) + HEAD_BYTES_MAX);
-    append(out, &[b"HMSG ", subject, b" ", sid, b" "]);
+    put_name(out, [b"HMSG ", b"HPUB "], subject, sid);
     if let Some(reply) = reply {
         append(out, &[reply, b" "]);
     }
@@ -76,6 +76,32 @@ pub fn hmsg_head(
     out.push(b' ');
     decimal(out, sizes.total_bytes);
     out.extend_from_slice(LINE_END);
+}
+
+/// The beginning of [`msg_head`], without reply and size.
+pub fn msg_name(out: &mut Vec<u8>, subject: &[u8], sid: &[u8]) {
+    put_name(out, [b"MSG ", b"PUB "], subject, sid);
+}
+
+/// An operation's name, as a server says it or as a client does, and what follows it at once.
+fn put_name(out: &mut Vec<u8>, [served, said]: [&[u8]; 2], subject: &[u8], sid: &[u8]) {
+    if sid.is_empty() {
+        append(out, &[said, subject, b" "]);
+    } else {
+        append(out, &[served, subject, b" ", sid, b" "]);
+    }
+}
+
+/// `SUB <subject> <sid>`, as a client says it.
+pub fn sub(out: &mut Vec<u8>, subject: &[u8], sid: usize) {
+    append(out, &[b"SUB ", subject, b" "]);
+    decimal(out, sid);
+    out.extend_from_slice(LINE_END);
+}
+
+/// `CONNECT {json}`, as a client says it.
+pub fn connect(out: &mut Vec<u8>, json: &[u8]) {
+    append(out, &[b"CONNECT ", json, LINE_END]);
 }
 
 /// Tells a requester on its own reply subject that nobody listens on `subject`.
@@ -167,6 +193,13 @@ mod tests {
             written(|out| msg(out, b"a.b", b"17", Some(b"_INBOX.x"), b"hello")),
             "MSG a.b 17 _INBOX.x 5\r\nhello\r\n"
         );
+        assert_eq!(written(|out| msg(out, b"a", b"", None, b"hi")), "PUB a 2\r\nhi\r\n");
+        assert_eq!(
+            written(|out| hmsg(out, b"a", b"", Some(b"r"), b"x", b"y")),
+            "HPUB a r 1 2\r\nxy\r\n"
+        );
+        assert_eq!(written(|out| sub(out, b"a.>", 12)), "SUB a.> 12\r\n");
+        assert_eq!(written(|out| connect(out, b"{}")), "CONNECT {}\r\n");
         assert_eq!(
             written(|out| hmsg(out, b"a", b"1", None, b"NATS/1.0\r\n\r\n", b"hi")),
             "HMSG a 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n"

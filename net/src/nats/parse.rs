@@ -51,11 +51,11 @@ impl Default for ParseLimits {
 
 /// What the buffer begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parsed<'a> {
+pub enum Parsed<T> {
     /// A whole operation.
     Op {
         /// The operation.
-        op: Op<'a>,
+        op: T,
         /// How many bytes it took.
         consumed: usize,
     },
@@ -109,15 +109,20 @@ impl<'a> nom::error::ParseError<&'a [u8]> for ParseError {
 }
 
 /// A step of the grammar over the read buffer.
-type Step<'a, T> = IResult<&'a [u8], T, ParseError>;
+pub(super) type Step<'a, T> = IResult<&'a [u8], T, ParseError>;
 
 /// The first operation in `input`, which begins where the last one ended.
 ///
 /// # Errors
 /// [`ParseError`]: the connection is to be closed.
 #[inline]
-pub fn parse<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Parsed<'a>, ParseError> {
-    match operation(input, limits) {
+pub fn parse<'a>(input: &'a [u8], limits: &ParseLimits) -> Result<Parsed<Op<'a>>, ParseError> {
+    parsed(input, operation(input, limits))
+}
+
+/// What a step over the whole of `input` has come to.
+pub(super) fn parsed<'a, T>(input: &'a [u8], step: Step<'a, T>) -> Result<Parsed<T>, ParseError> {
+    match step {
         Ok((rest, op)) => Ok(Parsed::Op { op, consumed: input.len() - rest.len() }),
         Err(Err::Incomplete(Needed::Size(more))) => {
             Ok(Parsed::Incomplete { needed: input.len() + more.get() })
@@ -212,19 +217,19 @@ fn error<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, Op<'a>> {
 }
 
 /// An operation whose line says no more than its name: what follows is skipped.
-fn bare<'a>(
+pub(super) fn bare<'a, T>(
     text: &'static str,
-    op: Op<'a>,
+    op: T,
     input: &'a [u8],
     limits: &ParseLimits,
-) -> Step<'a, Op<'a>> {
+) -> Step<'a, T> {
     let (input, _) = name(text, input)?;
     let (rest, _) = control_line(input, limits)?;
     Ok((rest, op))
 }
 
 /// The operation's name. Streaming: a part of it is incomplete, a wrong letter is an error at once.
-fn name<'a>(text: &'static str, input: &'a [u8]) -> Step<'a, &'a [u8]> {
+pub(super) fn name<'a>(text: &'static str, input: &'a [u8]) -> Step<'a, &'a [u8]> {
     match streaming::tag_no_case(text).parse(input) {
         // Not all that is missing of the name: its next letter may be wrong already.
         Err(Err::Incomplete(_)) => Err(Err::Incomplete(Needed::new(1))),
@@ -233,7 +238,7 @@ fn name<'a>(text: &'static str, input: &'a [u8]) -> Step<'a, &'a [u8]> {
 }
 
 /// A control line whose name has to be followed by a blank.
-fn arguments<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, &'a [u8]> {
+pub(super) fn arguments<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, &'a [u8]> {
     match input.first() {
         Some(b' ' | b'\t') => control_line(input, limits),
         Some(_) => Err(Err::Error(ParseError::UnknownOperation)),
@@ -243,7 +248,7 @@ fn arguments<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, &'a [u8]> {
 
 /// The rest of a control line without the blanks before it and the end of it, held to its maximum
 /// also while it is incomplete.
-fn control_line<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, &'a [u8]> {
+pub(super) fn control_line<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, &'a [u8]> {
     let line_bytes_max = limits.control_line_bytes_max;
     let (body, blanks) = space0(input)?;
     if blanks.len() > line_bytes_max {
@@ -264,7 +269,7 @@ fn control_line<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, &'a [u8]>
 }
 
 /// The fields of a line, all of it: trailing blanks are fine, one field too many is not.
-fn fields<'a, T>(
+pub(super) fn fields<'a, T>(
     line: &'a [u8],
     grammar: impl Parser<&'a [u8], Output = T, Error = ParseError>,
 ) -> Result<T, Err<ParseError>> {
@@ -275,7 +280,7 @@ fn fields<'a, T>(
 }
 
 /// One field. A blank never begins one, so two of them need no separator in the grammar but blanks.
-fn token(input: &[u8]) -> Step<'_, &[u8]> {
+pub(super) fn token(input: &[u8]) -> Step<'_, &[u8]> {
     match input.split_at_checked(blank_position(input)) {
         Some((token @ [_, ..], rest)) => Ok((rest, token)),
         // An error, not a failure: the field may be an optional one.
@@ -306,7 +311,7 @@ fn zero_bytes(word: u64) -> u64 {
 }
 
 /// A size that is a number and not above the maximum of a message.
-fn payload_size(digits: &[u8], limits: &ParseLimits) -> Result<usize, Err<ParseError>> {
+pub(super) fn payload_size(digits: &[u8], limits: &ParseLimits) -> Result<usize, Err<ParseError>> {
     match number(digits) {
         None => Err(MALFORMED),
         Some(size) if size > limits.payload_bytes_max => Err(Err::Failure(ParseError::Payload)),
@@ -315,7 +320,7 @@ fn payload_size(digits: &[u8], limits: &ParseLimits) -> Result<usize, Err<ParseE
 }
 
 /// Unsigned decimal digits, as many as can never overflow.
-fn number(digits: &[u8]) -> Option<usize> {
+pub(super) fn number(digits: &[u8]) -> Option<usize> {
     if digits.is_empty() || digits.len() > NUMBER_DIGITS_MAX {
         return None;
     }
@@ -326,7 +331,7 @@ fn number(digits: &[u8]) -> Option<usize> {
 }
 
 /// `size` bytes and the line end behind them.
-fn payload<'a>(input: &'a [u8], size: usize) -> Step<'a, &'a [u8]> {
+pub(super) fn payload<'a>(input: &'a [u8], size: usize) -> Step<'a, &'a [u8]> {
     match input.split_at_checked(size) {
         Some((payload, [b'\r', b'\n', rest @ ..])) => Ok((rest, payload)),
         Some((_, [] | [b'\r'])) => Err(Err::Incomplete(Needed::new(1))),
@@ -336,7 +341,7 @@ fn payload<'a>(input: &'a [u8], size: usize) -> Step<'a, &'a [u8]> {
     }
 }
 
-const MALFORMED: Err<ParseError> = Err::Failure(ParseError::Malformed);
+pub(super) const MALFORMED: Err<ParseError> = Err::Failure(ParseError::Malformed);
 
 /// nats-server's own maximum. Nine digits fit 32 bits, so that no sum of a size and a line wraps.
 const NUMBER_DIGITS_MAX: usize = 9;

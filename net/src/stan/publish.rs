@@ -14,6 +14,7 @@ use crate::config::{CONNECTION_UNACKED_BYTES_MAX, CORE_UNACKED_BYTES_MAX, PUBLIS
 use crate::core::{Core, Hub, Message, Notice, Then};
 use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, PublishBatch, PublishEntry};
+use crate::nats::emit;
 use crate::registry::Registry;
 use crate::session::{Publisher, Stop};
 
@@ -385,8 +386,9 @@ impl Hub {
         let publisher = &mut session.publisher;
         publisher.is_direct = sid.is_some();
         publisher.ack_head = (!reply.is_empty()).then(|| {
-            let sid = sid.map_or(NO_SID, |sid| sid);
-            [b"MSG ", reply, b" ", sid, b" "].concat()
+            let mut head = Vec::new();
+            emit::msg_name(&mut head, reply, sid.map_or(NO_SID, |sid| sid));
+            head
         });
         publisher.reply.clear();
         publisher.reply.extend_from_slice(reply);

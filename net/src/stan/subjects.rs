@@ -1,8 +1,8 @@
 //! STAN's subjects: those of the cluster, and the inboxes this server makes.
 //!
 //! ```text
-//! _INBOX.WLA ss iiiiiiiiiiiiiiii tttttttttttttttt   acks: shard, subscription, token (hex)
-//! _INBOX.WLR cccc nnnnnnnnnnnnnnnn                  replies to questions of ours: core, nonce (hex)
+//! _INBOX.WL.A ss iiiiiiiiiiiiiiii tttttttttttttttt   acks: shard, subscription, token (hex)
+//! _INBOX.WL.R cccc nnnnnnnnnnnnnnnn                  replies to questions of ours: core, nonce (hex)
 //! ```
 //! An inbox says where it leads, so that nothing is looked up, and nothing is subscribed: a publish to one is
 //! recognised before any other subject. Their lengths differ from those of clients' inboxes, so that a random inbox
@@ -74,7 +74,9 @@ pub enum ServerInbox {
 /// What all subjects of STAN services begin with.
 pub const SERVICE_PREFIX: &[u8] = b"_STAN.";
 /// What all inboxes of this server begin with.
-pub const INBOX_PREFIX: &[u8] = b"_INBOX.WL";
+pub const INBOX_PREFIX: &[u8] = b"_INBOX.WL.";
+/// All of them, for another NATS server.
+pub const INBOX_PATTERN: &str = "_INBOX.WL.*";
 
 const ACK_DIGITS: [usize; 3] = [2, 16, 16];
 const REPLY_DIGITS: [usize; 2] = [4, 16];
@@ -124,9 +126,9 @@ impl ServerInbox {
         match self {
             Self::Ack { shard, subscription, token } => {
                 assert!(shard.0 < 256, "a store has at most 64 shards");
-                format!("_INBOX.WLA{:02x}{:016x}{token:016x}", shard.0, subscription.0)
+                format!("_INBOX.WL.A{:02x}{:016x}{token:016x}", shard.0, subscription.0)
             }
-            Self::Reply { core, nonce } => format!("_INBOX.WLR{:04x}{nonce:016x}", core.0),
+            Self::Reply { core, nonce } => format!("_INBOX.WL.R{:04x}{nonce:016x}", core.0),
         }
     }
 
@@ -195,9 +197,9 @@ mod tests {
         let good = ServerInbox::Reply { core: CoreId(1), nonce: 0xab }.to_subject();
         let long = format!("{good}0");
         for subject in [
-            "_INBOX.WLA",
-            "_INBOX.WLAabcdefghijklmnopqrs",
-            "_INBOX.WLRabcdefghijklmnopqrs",
+            "_INBOX.WL.A",
+            "_INBOX.WL.Aabcdefghijklmnopqrs",
+            "_INBOX.WL.Rabcdefghijklmnopqrs",
             "_INBOX.WL",
             &good[..good.len() - 1],
             long.as_str(),

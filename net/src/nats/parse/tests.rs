@@ -5,7 +5,7 @@ use super::*;
 
 const LIMITS: ParseLimits = ParseLimits { control_line_bytes_max: 64, payload_bytes_max: 32 };
 
-fn first(input: &[u8]) -> Result<Parsed<'_>, ParseError> {
+fn first(input: &[u8]) -> Result<Parsed<Op<'_>>, ParseError> {
     parse(input, &LIMITS)
 }
 

@@ -1,0 +1,340 @@
+//! Another NATS server, or a cluster of them, that this server is a client of: clients of STAN are connected there, and
+//! all that STAN says and hears goes over one connection.
+//!
+//! ```text
+//! INFO -> CONNECT, PING -> PONG -> who else serves this cluster id? -> nobody -> SUB ..., PING -> PONG -> serving
+//! ```
+//! The connection is a session like any other, with one subscription to everything: what is routed to anybody leaves
+//! over it, as PUB. What comes in as MSG is taken as if a client had published it here.
+
+use serde::{Deserialize, Serialize};
+use weirlog_engine::disk::Disk;
+use weirlog_engine::runtime::Runtime;
+use weirlog_engine::types::Now;
+
+use crate::core::{Core, Message, Notice, TimerEvent};
+use crate::ids::ConnectionId;
+use crate::info::Connect;
+use crate::link::StanMessage;
+use crate::nats::emit;
+use crate::nats::parse::{ParseError, ParseLimits, Parsed};
+use crate::nats::server_op::{ServerOp, parse_server};
+use crate::session::Subscription;
+use crate::stan::Question;
+use crate::stan::subjects::{INBOX_PATTERN, INBOX_PREFIX, ServerInbox};
+
+/// Another server with the same cluster id answers within this (spec stan.md, 2.11).
+const STAND_ALONE_WAIT_MS: u64 = 250;
+/// INFO names all servers of a cluster; a message of nats-server is never larger than its own hard maximum.
+const LIMITS: ParseLimits =
+    ParseLimits { control_line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 };
+/// How a status of "nobody is there" begins.
+const NO_RESPONDERS: &[u8] = b"NATS/1.0 503";
+
+/// How this server logs in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Login {
+    /// Without a word.
+    #[default]
+    Open,
+    /// With a token.
+    Token(String),
+    /// With a name and a password.
+    User {
+        /// The name.
+        name: String,
+        /// The password.
+        password: String,
+    },
+}
+
+/// Where the connection stands, as its edge sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamState {
+    /// Not there, or not yet.
+    Joining,
+    /// Clients are served.
+    Serving,
+    /// It makes no sense to go on.
+    Failed(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    Joining,
+    Checking,
+    Subscribing,
+    Serving,
+}
+
+#[derive(Debug)]
+struct Current {
+    connection: ConnectionId,
+    login: Login,
+    stage: Stage,
+}
+
+/// The connection, if there is one, and what is known for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Upstream {
+    current: Option<Current>,
+    /// Whether it is known that nobody else serves this cluster id: asked once, at the start.
+    is_alone: bool,
+    /// The last words of the server.
+    last_error: Option<String>,
+    failure: Option<String>,
+}
+
+/// What matters of a server's INFO.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Greeting {
+    tls_required: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Hello<'a> {
+    verbose: bool,
+    pedantic: bool,
+    echo: bool,
+    headers: bool,
+    no_responders: bool,
+    protocol: u8,
+    lang: &'a str,
+    version: &'a str,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auth_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pass: Option<&'a str>,
+}
+
+impl Upstream {
+    /// Whether this is the connection.
+    #[inline]
+    pub(crate) fn is(&self, id: ConnectionId) -> bool {
+        self.current.as_ref().is_some_and(|current| current.connection == id)
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        self.current.as_ref().map(|current| current.stage)
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        if let Some(current) = &mut self.current {
+            current.stage = stage;
+        }
+    }
+}
+
+impl<D: Disk, R: Runtime> Core<D, R> {
+    /// The edge has connected to another server at `address`. One at a time.
+    pub fn upstream_opened(&mut self, address: String, login: Login, now: Now) -> ConnectionId {
+        assert!(self.upstream.current.is_none(), "one at a time");
+        let id = self.hub.open(address, now.mono);
+        if let Some(session) = self.hub.sessions.get_mut(id) {
+            session.options = Connect {
+                verbose: false,
+                pedantic: false,
+                echo: false,
+                headers: true,
+                ..Connect::default()
+            };
+        }
+        self.upstream.current = Some(Current { connection: id, login, stage: Stage::Greeting });
+        let ping_interval_ms = self.hub.config.ping_interval_ms;
+        self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
+        id
+    }
+
+    /// Where the connection to the other server stands.
+    #[must_use]
+    pub fn upstream_state(&self) -> UpstreamState {
+        match (&self.upstream.failure, self.upstream.stage()) {
+            (Some(failure), _) => UpstreamState::Failed(failure.clone()),
+            (None, Some(Stage::Serving)) => UpstreamState::Serving,
+            (None, _) => UpstreamState::Joining,
+        }
+    }
+
+    /// The other server's last error, without its quotes.
+    #[must_use]
+    pub fn upstream_error(&self) -> Option<&str> {
+        self.upstream.last_error.as_deref()
+    }
+
+    /// One operation of the other server.
+    pub(crate) fn upstream_step(
+        &mut self,
+        id: ConnectionId,
+        input: &[u8],
+        now: Now,
+    ) -> Result<Parsed<()>, ParseError> {
+        match parse_server(input, &LIMITS)? {
+            Parsed::Op { op, consumed } => {
+                self.on_server_op(id, &op, now);
+                Ok(Parsed::Op { op: (), consumed })
+            }
+            Parsed::Incomplete { needed } => Ok(Parsed::Incomplete { needed }),
+        }
+    }
+
+    fn on_server_op(&mut self, id: ConnectionId, op: &ServerOp<'_>, now: Now) {
+        match *op {
+            ServerOp::Info(json) => self.on_upstream_info(id, json),
+            ServerOp::Msg { subject, reply, header_bytes, block } => {
+                self.on_upstream_message(id, &Message { subject, reply, header_bytes, block }, now);
+            }
+            ServerOp::Ping => self.hub.write(id, 8, emit::pong),
+            ServerOp::Pong => self.on_upstream_pong(id, now),
+            ServerOp::Ok => {}
+            ServerOp::Err(text) => {
+                let text = String::from_utf8_lossy(text).trim().trim_matches('\'').to_owned();
+                self.hub.notices.push(Notice::UpstreamError { text: text.clone() });
+                self.upstream.last_error = Some(text);
+            }
+        }
+    }
+
+    fn on_upstream_info(&mut self, id: ConnectionId, json: &[u8]) {
+        let Some(current) = self.upstream.current.as_mut() else { return };
+        if current.stage != Stage::Greeting {
+            return;
+        }
+        let greeting: Greeting = serde_json::from_slice(json).unwrap_or_default();
+        if greeting.tls_required {
+            self.upstream.failure =
+                Some("the NATS server demands TLS, which is not available yet".to_owned());
+            self.hub.close(id, None);
+            return;
+        }
+        current.stage = Stage::Joining;
+        let hello = hello(&self.hub.config.cluster_id, &current.login);
+        self.hub.write(id, hello.len() + 32, |out| {
+            emit::connect(out, &hello);
+            emit::ping(out);
+        });
+    }
+
+    fn on_upstream_pong(&mut self, id: ConnectionId, now: Now) {
+        match self.upstream.stage() {
+            Some(Stage::Joining) => {
+                let everything = Subscription {
+                    sid: Box::default(),
+                    subject: (*b">").into(),
+                    queue: None,
+                    delivered: 0,
+                    max: 0,
+                };
+                self.hub.add_subscription(id, everything);
+                self.hub.write(id, 32, |out| emit::sub(out, INBOX_PATTERN.as_bytes(), 1));
+                if self.upstream.is_alone {
+                    self.subscribe_upstream();
+                    return;
+                }
+                self.upstream.enter(Stage::Checking);
+                let subject = self.stan.subjects.connect.clone();
+                let question = Question::StandAlone;
+                let asked = self.ask(subject.as_bytes(), question, STAND_ALONE_WAIT_MS, now);
+                assert!(asked.is_some(), "the connection takes everything");
+            }
+            Some(Stage::Subscribing) => {
+                self.upstream.enter(Stage::Serving);
+                self.hub.notices.push(Notice::UpstreamJoined);
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody has answered a request of this cluster id, which nobody else may.
+    pub(crate) fn on_stand_alone_answered(&mut self) {
+        let cluster_id = &self.hub.config.cluster_id;
+        let failure = format!("discovered another streaming server with cluster ID {cluster_id:?}");
+        self.upstream.failure = Some(failure);
+        if let Some(current) = &self.upstream.current {
+            self.hub.close(current.connection, None);
+        }
+    }
+
+    /// Nobody else serves this cluster id.
+    pub(crate) fn on_stand_alone_silent(&mut self) {
+        if self.upstream.stage() == Some(Stage::Checking) {
+            self.upstream.is_alone = true;
+            self.subscribe_upstream();
+        }
+    }
+
+    fn subscribe_upstream(&mut self) {
+        let Some(current) = self.upstream.current.as_mut() else { return };
+        current.stage = Stage::Subscribing;
+        let subjects = &self.stan.subjects;
+        let publishes = format!("{}.>", subjects.publish);
+        let services = [
+            &publishes,
+            &subjects.connect,
+            &subjects.ping,
+            &subjects.subscribe,
+            &subjects.unsubscribe,
+            &subjects.close_subscription,
+            &subjects.close,
+        ];
+        self.hub.write(current.connection, 512, |out| {
+            for (subject, sid) in services.into_iter().zip(2..) {
+                emit::sub(out, subject.as_bytes(), sid);
+            }
+            emit::ping(out);
+        });
+    }
+
+    fn on_upstream_message(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) {
+        let headers = message.header_bytes.and_then(|bytes| message.block.get(..bytes));
+        if headers.is_some_and(|headers| headers.starts_with(NO_RESPONDERS)) {
+            // Nobody is there to answer what was asked.
+            if message.subject.starts_with(INBOX_PREFIX)
+                && let Some(ServerInbox::Reply { core, nonce }) =
+                    ServerInbox::parse(message.subject)
+                && usize::from(core.0) < self.hub.links.core_count()
+            {
+                self.send_stan_from(id, core, StanMessage::NobodyToAsk { nonce });
+            }
+            return;
+        }
+        // What is no request of STAN's was meant for nobody here.
+        self.serve(id, message, now);
+    }
+
+    /// The connection to the other server is gone.
+    pub(crate) fn upstream_closed(&mut self) {
+        let was_serving = self.upstream.stage() == Some(Stage::Serving);
+        self.upstream.current = None;
+        if was_serving {
+            self.hub.notices.push(Notice::UpstreamLost);
+        }
+    }
+}
+
+fn hello(cluster_id: &str, login: &Login) -> Vec<u8> {
+    let (auth_token, user, pass) = match login {
+        Login::Open => (None, None, None),
+        Login::Token(token) => (Some(token.as_str()), None, None),
+        Login::User { name, password } => (None, Some(name.as_str()), Some(password.as_str())),
+    };
+    let hello = Hello {
+        verbose: false,
+        pedantic: false,
+        echo: false,
+        headers: true,
+        no_responders: true,
+        protocol: 1,
+        lang: "rust",
+        version: env!("CARGO_PKG_VERSION"),
+        name: format!("_NSS-{cluster_id}-weirlog"),
+        auth_token,
+        user,
+        pass,
+    };
+    serde_json::to_vec(&hello).expect("strings and flags are JSON")
+}
