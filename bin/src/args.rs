@@ -18,6 +18,7 @@ mod help;
 mod options;
 #[cfg(test)]
 mod tests;
+mod upstreams;
 mod values;
 
 use compatible::Role;

@@ -3,15 +3,14 @@
 //! Tools look for `STREAM: Streaming Server is ready`: the log adds the first word, this module the rest.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use crate::args::{Options, StoreKind};
 
 /// What is known only once the server runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Running {
-    /// Where it listens: with `-p -1` the port that the system picked.
-    pub(crate) address: SocketAddr,
+    /// Where clients come in: an address, with `-p -1` with the port that the system picked, or other servers.
+    pub(crate) entrance: String,
     /// Shards of the store, which an old store decides.
     pub(crate) shard_count: u16,
     /// Cores at work.
@@ -28,7 +27,7 @@ pub(crate) fn ready_line(options: &Options, running: &Running) -> String {
     format!(
         "Streaming Server is ready: cluster {} on {}, {data} ({} store, {} on {}), {}",
         options.cluster_id,
-        running.address,
+        running.entrance,
         options.store,
         Counted(u64::from(running.shard_count), "shard"),
         Counted(running.core_count as u64, "core"),
@@ -100,8 +99,8 @@ mod tests {
     fn line(args: &str) -> String {
         let parsed = parse(args.split_whitespace().map(Into::into)).unwrap();
         let Command::Serve(options) = parsed.command else { panic!("{args} does not serve") };
-        let address = SocketAddr::from(([0, 0, 0, 0], 4222));
-        ready_line(&options, &Running { address, shard_count: 8, core_count: 2 })
+        let entrance = "0.0.0.0:4222".to_owned();
+        ready_line(&options, &Running { entrance, shard_count: 8, core_count: 2 })
     }
 
     #[test]

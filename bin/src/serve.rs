@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use glommio::channels::shared_channel::{self, SharedReceiver, SharedSender};
+use glommio::channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender};
 use glommio::net::{AcceptedTcpStream, TcpListener};
 use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,6 +31,7 @@ use weirlog_engine::types::{ShardId, Timestamp};
 use weirlog_net::config::NetConfig;
 use weirlog_net::core::{Core, Notice};
 use weirlog_net::front::Front;
+use weirlog_net::front::upstream::UpstreamAddress;
 use weirlog_net::ids::CoreId;
 use weirlog_net::interest::CoreSet;
 use weirlog_net::mesh::{MeshEnds, connected, make_ends};
@@ -66,6 +67,8 @@ pub(crate) enum ServeError {
         /// Why, with a file's name where one is to blame.
         error: OpenError,
     },
+    /// No NATS server can be joined. One line.
+    Join(String),
     /// The address cannot be listened on.
     Listen {
         /// As asked for.
@@ -100,6 +103,7 @@ impl std::fmt::Display for ServeError {
             Self::Listen { host, port, reason } => {
                 write!(f, "cannot listen on {host}:{port}: {reason}")
             }
+            Self::Join(reason) => f.write_str(reason),
             Self::Payload(bytes) => write!(f, "a maximum payload of {bytes} bytes is too large"),
             Self::Executor(reason) => write!(f, "cannot start an executor: {reason}"),
             Self::PidFile { path, reason } => {
@@ -146,9 +150,33 @@ struct Seat {
 /// How a core comes to its connections.
 enum Duty {
     /// It listens, and hands sockets on.
-    Listen { address: SocketAddr, others: Vec<SharedSender<Handoff>>, is_stopping: Arc<AtomicBool> },
+    Lead { entrance: Entrance, others: Vec<SharedSender<Handoff>>, is_stopping: Arc<AtomicBool> },
     /// It gets them from the one that listens.
     Receive(SharedReceiver<Handoff>),
+}
+
+/// Where clients come in.
+#[derive(Debug, Clone)]
+enum Entrance {
+    /// They connect here.
+    Port(SocketAddr),
+    /// They are those of other servers.
+    Upstreams(Vec<UpstreamAddress>),
+}
+
+impl std::fmt::Display for Entrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(address) => address.fmt(f),
+            Self::Upstreams(servers) => {
+                let names: Vec<String> = servers
+                    .iter()
+                    .map(|server| format!("nats://{}:{}", server.host, server.port))
+                    .collect();
+                f.write_str(&names.join(","))
+            }
+        }
+    }
 }
 
 /// Runs the server until a signal ends it.
@@ -164,7 +192,7 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
 fn run_until_signal(options: &Options) -> Result<(), ServeError> {
     let log = Log::new(std::process::id(), options.log);
     abort_on_panic();
-    let address = settings::free_address(&options.listen)?;
+    let entrance = entrance(options)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
     let info = open_shared(directory.as_deref(), &storage)?;
@@ -177,11 +205,11 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
     let shard_count = info.shard_count;
     let seats = seats(&SeatPlan {
         core_count,
-        address,
+        entrance: entrance.clone(),
         directory,
         info,
         storage,
-        net: settings::net_config(options, address, shard_count),
+        net: net_config(options, &entrance, shard_count),
         is_stopping: is_stopping.clone(),
         events,
         log,
@@ -194,7 +222,8 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
         // Nothing was promised to anybody yet.
         return Ok(());
     }
-    let running = Running { address, shard_count, core_count: usize::from(core_count) };
+    let entrance = entrance.to_string();
+    let running = Running { entrance, shard_count, core_count: usize::from(core_count) };
     log.info(wall_time(), ready_line(options, &running));
     if signals.forever().next().is_some() {
         log.info(wall_time(), "Shutting down");
@@ -204,6 +233,22 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
         thread.join().map_err(|error| ServeError::Executor(error.to_string()))?;
     }
     Ok(())
+}
+
+fn entrance(options: &Options) -> Result<Entrance, ServeError> {
+    if options.upstreams.is_empty() {
+        settings::free_address(&options.listen).map(Entrance::Port)
+    } else {
+        Ok(Entrance::Upstreams(options.upstreams.clone()))
+    }
+}
+
+fn net_config(options: &Options, entrance: &Entrance, shard_count: u16) -> NetConfig {
+    let (address, has_upstream) = match entrance {
+        Entrance::Port(address) => (*address, false),
+        Entrance::Upstreams(_) => (SocketAddr::from(([0, 0, 0, 0], 0)), true),
+    };
+    NetConfig { has_upstream, ..settings::net_config(options, address, shard_count) }
 }
 
 /// A core that panics has broken a promise; the others must not go on without it.
@@ -255,7 +300,7 @@ fn core_count(options: &Options, shard_count: u16) -> u16 {
 /// What is common to all seats.
 struct SeatPlan {
     core_count: u16,
-    address: SocketAddr,
+    entrance: Entrance,
     directory: Option<PathBuf>,
     info: StoreInfo,
     storage: StorageConfig,
@@ -275,7 +320,7 @@ fn seats(plan: &SeatPlan) -> Vec<Seat> {
         duties.push(Duty::Receive(receiver));
     }
     let is_stopping = plan.is_stopping.clone();
-    duties.insert(0, Duty::Listen { address: plan.address, others, is_stopping });
+    duties.insert(0, Duty::Lead { entrance: plan.entrance.clone(), others, is_stopping });
     let ends = make_ends(plan.core_count);
     (0..plan.core_count)
         .zip(ends)
@@ -388,8 +433,8 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     let (mesh, incoming) = seat.mesh.connect().await;
     front.start(mesh, incoming).await;
     match seat.duty {
-        Duty::Listen { address, others, is_stopping } => {
-            listen(&front, address, others, &is_stopping, &seat.events).await?;
+        Duty::Lead { entrance, others, is_stopping } => {
+            lead(&front, entrance, others, &is_stopping, &seat.events).await?;
         }
         Duty::Receive(receiver) => {
             let receiver = connected(receiver.connect()).await;
@@ -402,10 +447,10 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Accepts connections until the process shall stop.
-async fn listen<D: Disk>(
+/// Lets clients come in until the process shall stop.
+async fn lead<D: Disk>(
     front: &Rc<Front<D, GlommioRuntime>>,
-    address: SocketAddr,
+    entrance: Entrance,
     others: Vec<SharedSender<Handoff>>,
     is_stopping: &AtomicBool,
     events: &Sender<CoreEvent>,
@@ -414,13 +459,35 @@ async fn listen<D: Disk>(
     for sender in others {
         senders.push(Rc::new(connected(sender.connect()).await));
     }
+    match entrance {
+        Entrance::Port(address) => listen(front.clone(), address, senders.clone())?,
+        Entrance::Upstreams(servers) => {
+            front.join_upstream(servers).await.map_err(ServeError::Join)?;
+        }
+    }
+    let _ = events.send(CoreEvent::Listening);
+    while !is_stopping.load(Ordering::Relaxed) {
+        GlommioRuntime.sleep(SIGNAL_POLL_INTERVAL).await;
+    }
+    for sender in senders {
+        // A full channel: the core is so busy that its sockets die with the process.
+        let _ = sender.try_send(Handoff::Stop);
+        sender.close();
+    }
+    Ok(())
+}
+
+/// Begins to accept connections, and hands them to the cores in turn.
+fn listen<D: Disk>(
+    front: Rc<Front<D, GlommioRuntime>>,
+    address: SocketAddr,
+    targets: Vec<Rc<ConnectedSender<Handoff>>>,
+) -> Result<(), ServeError> {
     let listener = TcpListener::bind(address).map_err(|error| ServeError::Listen {
         host: address.ip().to_string(),
         port: address.port(),
         reason: error.to_string(),
     })?;
-    let _ = events.send(CoreEvent::Listening);
-    let (front, targets) = (front.clone(), senders.clone());
     glommio::spawn_local(async move {
         let mut turn = 0;
         loop {
@@ -440,14 +507,6 @@ async fn listen<D: Disk>(
         }
     })
     .detach();
-    while !is_stopping.load(Ordering::Relaxed) {
-        GlommioRuntime.sleep(SIGNAL_POLL_INTERVAL).await;
-    }
-    for sender in senders {
-        // A full channel: the core is so busy that its sockets die with the process.
-        let _ = sender.try_send(Handoff::Stop);
-        sender.close();
-    }
     Ok(())
 }
 
@@ -474,6 +533,13 @@ fn tell(log: Log, notice: &Notice) {
         ),
         Notice::ClientTimedOut { client_id } => {
             log.info(wall_time(), format!("[Client:{client_id}] Timed out on heartbeats"));
+        }
+        Notice::UpstreamError { text } => {
+            log.error(wall_time(), format!("NATS server: {text}"));
+        }
+        Notice::UpstreamJoined => log.info(wall_time(), "Joined a NATS server"),
+        Notice::UpstreamLost => {
+            log.warning(wall_time(), "Lost the connection to the NATS server, trying to join it again");
         }
         Notice::LogFinished { shard, reason } => {
             log.error(wall_time(), format!("Shard {shard} takes no more messages until a restart: {reason}"));

@@ -31,6 +31,7 @@ func main() {
 		{"heartbeats", strictHeartbeats, heartbeats},
 		{"survive", nil, survive},
 		{"refuse", nil, refuse},
+		{"upstream", quickHeartbeats, upstream},
 		{"kill", nil, func(t *suite, s *server) { kill(t, s, *kills, *seed) }},
 	} {
 		if *only == "" || *only == pattern.name {

@@ -132,7 +132,7 @@ pub(super) static MOOT_FLAGS: [MootFlag; 19] = [
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 17] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 16] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -171,12 +171,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 17] = [
         instead: "put -dir on an encrypted file system",
         switches: &["encrypt"],
         texts: &["encryption_cipher", "encryption_key"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "joining an external NATS server",
-        instead: "let clients connect to this server",
-        texts: &["ns", "nats_server"],
         ..NOTHING
     },
     MissingFeature {

@@ -11,6 +11,7 @@ use weirlog_engine::types::ChannelLimits;
 use super::options::{
     HeartbeatOptions, ListenAddress, LogOptions, Options, SimOptions, StoreKind, Verbosity,
 };
+use super::upstreams::Upstreams;
 use super::values;
 
 const STREAMING: &str = "NATS Streaming options";
@@ -104,6 +105,10 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_aliases = ["n", "name"], value_name = "NAME", help_heading = NETWORK)]
     #[arg(value_parser = values::name)]
     server_name: Option<String>,
+    /// Serve the clients of these NATS servers, URLs with commas between, instead of listening here
+    #[arg(long, visible_alias = "ns", value_name = "URLS", help_heading = NETWORK)]
+    #[arg(default_value = "", hide_default_value = true, value_parser = Upstreams::parse)]
+    nats_server: Upstreams,
     /// Largest message a client may publish, headers included; at most 64mb
     #[arg(long, value_name = "SIZE", help_heading = NETWORK)]
     #[arg(default_value = "1048576", value_parser = values::payload_bytes)]
@@ -175,6 +180,7 @@ impl ServeFlags {
             },
             is_durable_replaced: self.replace_durable,
             listen: ListenAddress { host: self.addr, port: self.port.0 },
+            upstreams: self.nats_server.0,
             server_name: self.server_name,
             pid_file: self.pid,
             payload_bytes_max: self.max_payload,

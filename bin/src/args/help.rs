@@ -74,7 +74,9 @@ fn spellings(argument: &clap::Arg) -> String {
 /// The flag's text, and its default where that is not a plain "no".
 fn explanation(argument: &clap::Arg) -> String {
     let mut line = argument.get_help().map(ToString::to_string).unwrap_or_default();
-    if let Some(default) = argument.get_default_values().first().filter(|value| *value != "false") {
+    if let Some(default) =
+        argument.get_default_values().first().filter(|value| *value != "false" && !value.is_empty())
+    {
         let _ = write!(line, " [default: {}]", default.to_string_lossy());
     }
     match line.split_once(" [") {

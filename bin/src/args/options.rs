@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
+use weirlog_net::front::upstream::UpstreamAddress;
 
 /// How many channels a server has room for unless told otherwise, as in the reference.
 pub(crate) const CHANNELS_MAX_DEFAULT: u64 = 100;
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) is_durable_replaced: bool,
     /// Where clients connect.
     pub(crate) listen: ListenAddress,
+    /// NATS servers whose clients are served; if there are none, this server listens.
+    pub(crate) upstreams: Vec<UpstreamAddress>,
     /// The name shown to clients; `None`: one is made up.
     pub(crate) server_name: Option<String>,
     /// The file that holds the process id while the server runs.

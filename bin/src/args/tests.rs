@@ -6,6 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::upstream::Login;
+
 use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, ListenAddress};
 use super::*;
 
@@ -35,6 +38,7 @@ fn check_error(line: &[&str], expected: &str) {
 #[test]
 fn defaults_are_those_of_the_reference_but_for_the_store() {
     let expected = Options {
+        upstreams: Vec::new(),
         cluster_id: "test-cluster".to_owned(),
         store: StoreKind::File,
         directory: PathBuf::from("./weirlog-data"),
@@ -68,7 +72,11 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 20] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 21] = [
+    (&["ns", "nats_server"], "nats://h", |o| {
+        o.upstreams =
+            vec![UpstreamAddress { host: "h".to_owned(), port: 4222, login: Login::Open }];
+    }),
     (&["cid", "cluster_id"], "other", |o| o.cluster_id = "other".to_owned()),
     (&["st", "store"], "MEMory", |o| o.store = StoreKind::Memory),
     (&["dir"], "/data", |o| o.directory = PathBuf::from("/data")),
@@ -276,6 +284,7 @@ fn bad_values_name_the_flag_as_typed() {
     );
     check_error(&["-n", "a b"], "-n: must be a name without blanks: \"a b\"");
     check_error(&["-mm", "1\n2"], "-mm: not a whole number: \"1\\n2\"");
+    check_error(&["-ns", "http://a"], "-ns: not a server (such as nats://host:4222): \"http://a\"");
     check_error(&["-mm="], "-mm: not a whole number: \"\"");
 }
 
@@ -325,7 +334,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 17] = [
+const REFUSED: [(&str, &str); 16] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -340,7 +349,6 @@ const REFUSED: [(&str, &str); 17] = [
         "sql_driver= sql_source= sql_no_caching=false sql_max_open_conns=0 sql_bulk_insert_limit=0",
     ),
     ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
-    ("joining an external NATS server", "ns= nats_server="),
     ("configuration files", "sc= stan_config= c= config= t=false"),
     ("sending signals to a running server", "sl= signal="),
     ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),

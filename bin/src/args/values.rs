@@ -53,6 +53,10 @@ pub(crate) enum ValueError {
     NotASubjectPart,
     /// Empty, or with blanks, where a name is wanted.
     NotAName,
+    /// Not the URL of a NATS server.
+    NotAServer,
+    /// A NATS server behind TLS.
+    TlsServer,
     /// Not valid UTF-8.
     NotUtf8,
     /// Nothing where something is needed.
@@ -78,6 +82,10 @@ impl fmt::Display for ValueError {
                 f.write_str("must be a word that can stand in a subject: no blanks, no wildcards")
             }
             Self::NotAName => f.write_str("must be a name without blanks"),
+            Self::NotAServer => f.write_str("not a server (such as nats://host:4222)"),
+            Self::TlsServer => {
+                f.write_str("not available yet: TLS to another NATS server, use nats://")
+            }
             Self::NotUtf8 => f.write_str("not valid UTF-8"),
             Self::Empty => f.write_str("must not be empty"),
         }

@@ -19,7 +19,7 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two looks at how far that is.
 const JOIN_TICK: Duration = Duration::from_millis(2);
 /// When no server answers, all are tried again after this.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A NATS server to be a client of.
 #[derive(Debug, Clone, PartialEq, Eq)]

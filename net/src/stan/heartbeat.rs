@@ -59,9 +59,23 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         heart.is_asked = true;
         let inbox = heart.inbox.clone();
         let timeout_ms = self.hub.config.heartbeat_timeout_ms;
-        if self.ask(&inbox, Question::Heartbeat(key), timeout_ms, now).is_none() {
+        if self.ask(&inbox, Question::Heartbeat(key), timeout_ms, now).is_some() {
+            return;
+        }
+        if self.hub.config.has_upstream {
+            // It is this server that has lost its connection, which hears everything: no client is to blame.
+            self.put_heartbeat_off(key, now);
+        } else {
             self.on_heartbeat_failed(key, now);
         }
+    }
+
+    fn put_heartbeat_off(&mut self, key: ClientKey, now: Now) {
+        if let Some(heart) = self.stan.hearts.get_mut(&key) {
+            heart.is_asked = false;
+        }
+        let interval_ms = self.hub.config.heartbeat_interval_ms;
+        self.set_heartbeat(key, interval_ms, now);
     }
 
     pub(crate) fn on_heartbeat_answered(&mut self, key: ClientKey, now: Now) {

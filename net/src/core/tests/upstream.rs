@@ -186,6 +186,22 @@ fn a_lost_connection_is_told_and_made_anew_without_a_question() {
     assert!(town.heard(peer).starts_with("PUB hb.me _INBOX.WL.R"));
 }
 
+/// Clients used to be closed when the other server was away for some heartbeats.
+#[test]
+fn clients_outlive_a_lost_connection() {
+    let mut town = Town::new(1, |config| {
+        config.has_upstream = true;
+        config.heartbeat_interval_ms = 100;
+        config.heartbeat_fail_count_max = 1;
+    });
+    let peer = serving(&mut town);
+    assert_eq!(connect(&mut town, peer, "me"), "");
+    town.leave(peer);
+    town.advance(1_000);
+    let notices = town.cores[0].take_notices();
+    assert!(!notices.iter().any(|notice| matches!(notice, Notice::ClientTimedOut { .. })));
+}
+
 #[test]
 fn tls_and_refusals_are_told() {
     let mut town = town(1);
