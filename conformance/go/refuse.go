@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,21 @@ func refuse(t *suite, s *server) {
 		if after := tree(data); after != before {
 			fail("changed from %s to %s", before, after)
 		}
+		s.start()
+	})
+
+	t.check("another program may have the port at once", func() {
+		c := s.connect("last")
+		s.kill()
+		// The kernel ends the rings of a killed process, which hold its sockets, a moment later.
+		eventually("the port is free", func() bool {
+			listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+			if err == nil {
+				listener.Close()
+			}
+			return err == nil
+		})
+		c.cut()
 		s.start()
 	})
 

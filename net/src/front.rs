@@ -80,6 +80,9 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             stream.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
         // Without it small answers wait for the client's delayed acks; a socket that refuses is about to close.
         let _ = stream.set_nodelay(true);
+        // Else the kernel keeps the port from other programs for a minute after this side closed first: it lets one in
+        // only where both ends of the past said that they may be followed.
+        let _ = socket2::SockRef::from(&stream).set_reuse_address(true);
         let id = self.with_core(|core, now| core.connection_opened(client_ip, now));
         let line = self.add_line(id, stream);
         glommio::spawn_local(self.clone().read_loop(line)).detach();
