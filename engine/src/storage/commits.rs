@@ -16,7 +16,7 @@ use crate::types::{Monotonic, Now};
 
 /// Commits of one core on their way at once.
 const COMMITS_IN_FLIGHT_MAX: usize = 8;
-/// The pause behind a seal, for each record in it. Where so few are outstanding that batches stay small, as few as
+/// The pause behind the seal of a batch that is not full, for each record in it. Where so few are outstanding that batches stay small, as few as
 /// come at once, nobody waits for long; where many come, batches fill. It lets a core commit 625,000 records a second in
 /// batches that are not full.
 const PAUSE_NS_A_RECORD: u64 = 1_600;
@@ -82,7 +82,10 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             };
             if let Some(write) = write {
                 self.turn.set((at + 1) % count);
-                self.pause_end.set(Monotonic(now.mono.0 + pause_ns(write.records_count)));
+                // Full batches of one shard must not keep the others from their turn.
+                if wanted == Demand::Some {
+                    self.pause_end.set(Monotonic(now.mono.0 + pause_ns(write.records_count)));
+                }
                 self.start_write(at, write);
                 return true;
             }
