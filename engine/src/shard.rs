@@ -243,6 +243,8 @@ impl<D: Disk> Shard<D> {
         if index <= self.log.committed() {
             self.answers.push((ticket, answer));
         } else {
+            // The open batch may hold only what nobody waited for so far.
+            self.log.make_urgent();
             self.waiting.push_back((index, ticket, answer));
         }
     }

@@ -325,3 +325,28 @@ fn another_cluster_shard_count_or_directory_is_refused() {
     assert!(matches!(refused, OpenError::Format { .. }), "{refused}");
     assert_eq!(foreign.paths(), ["server.dat"]);
 }
+
+/// Closing a client right after its first publish to a channel took a second: the channel's name, which is repeated in
+/// the next batch whenever that comes, stood in the open batch, and the answer waited for it.
+#[test]
+fn an_answer_does_not_wait_for_what_nobody_waits_for() {
+    let executor = SimExecutor::new(4);
+    let runtime = executor.runtime();
+    let disk = SimDisk::new(runtime.clone(), 4);
+    executor.block_on(async {
+        let storage = open(&disk, &runtime, &config()).await.unwrap();
+        let (shard, index, _) = publish(&storage, &runtime, "new", b"first");
+        committed(&storage, &runtime, shard, index).await;
+        let nobody = crate::request::ClientKey { home: ShardId(0), incarnation: 9 };
+        let asked = runtime.now();
+        storage.with(shard, |s| s.end_client_subscriptions(nobody, Ticket(7), asked));
+        storage.pump();
+        let mut answers = Vec::new();
+        for _ in 0..100 {
+            runtime.sleep(Duration::from_millis(1)).await;
+            storage.pump();
+            answers.extend(storage.with(shard, |s| s.take_answers()));
+        }
+        assert_eq!(answers, [(Ticket(7), Answer::Done)], "within 100 ms");
+    });
+}
