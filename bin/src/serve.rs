@@ -28,6 +28,7 @@ use weirlog_engine::error::OpenError;
 use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, StoreInfo, open_store};
 use weirlog_engine::types::{ShardId, Timestamp};
+use weirlog_net::auth::AuthError;
 use weirlog_net::config::NetConfig;
 use weirlog_net::core::{Core, Notice};
 use weirlog_net::front::Front;
@@ -70,6 +71,8 @@ pub(crate) enum ServeError {
         /// The operating system's words.
         reason: String,
     },
+    /// A login that would let in whoever says nothing, or that cannot be checked.
+    Authorization(AuthError),
     /// The maximum payload is larger than any frame.
     Payload(usize),
     /// An executor cannot be made.
@@ -92,6 +95,7 @@ impl std::fmt::Display for ServeError {
             Self::Listen { host, port, reason } => {
                 write!(f, "cannot listen on {host}:{port}: {reason}")
             }
+            Self::Authorization(reason) => write!(f, "-user, -pass, -auth: {reason}"),
             Self::Payload(bytes) => write!(f, "a maximum payload of {bytes} bytes is too large"),
             Self::Executor(reason) => write!(f, "cannot start an executor: {reason}"),
             Self::PidFile { path, reason } => {
@@ -141,6 +145,8 @@ enum Duty {
 pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
     let log = Log::new(std::process::id(), options.log);
     abort_on_panic();
+    let authorization =
+        settings::authorization(&options.login).map_err(ServeError::Authorization)?;
     let address = settings::free_address(&options.listen)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
@@ -158,7 +164,7 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
         directory,
         info,
         storage,
-        net: settings::net_config(options, address, shard_count),
+        net: NetConfig { authorization, ..settings::net_config(options, address, shard_count) },
         is_stopping: is_stopping.clone(),
         events,
         log,
