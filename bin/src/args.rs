@@ -25,7 +25,9 @@ use compatible::Role;
 use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
 pub(crate) use help::{serve_help, sim_help};
-pub(crate) use options::{ListenAddress, LogOptions, Options, SimOptions, StoreKind, Verbosity};
+pub(crate) use options::{
+    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, Verbosity,
+};
 use values::ValueError;
 
 /// What the program shall do.
@@ -262,6 +264,7 @@ fn explain(error: &clap::Error, given: &[Given]) -> ArgsError {
 }
 
 fn invalid_value(flag: &Given, reason: ValueError) -> ArgsError {
-    let value = flag.value.to_string_lossy().into_owned();
+    let is_secret = matches!(flag.entry.name.as_str(), "pass" | "auth");
+    let value = if is_secret { "".into() } else { flag.value.to_string_lossy() }.into_owned();
     ArgsError::InvalidValue { flag: flag.typed.clone(), value, reason }
 }

@@ -28,6 +28,7 @@ use weirlog_engine::error::OpenError;
 use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, StoreInfo, open_store};
 use weirlog_engine::types::{ShardId, Timestamp};
+use weirlog_net::auth::AuthError;
 use weirlog_net::config::NetConfig;
 use weirlog_net::core::{Core, Notice};
 use weirlog_net::front::Front;
@@ -78,6 +79,8 @@ pub(crate) enum ServeError {
         /// The operating system's words.
         reason: String,
     },
+    /// A login that would let in whoever says nothing, or that cannot be checked.
+    Authorization(AuthError),
     /// The maximum payload is larger than any frame.
     Payload(usize),
     /// An executor cannot be made.
@@ -104,6 +107,7 @@ impl std::fmt::Display for ServeError {
                 write!(f, "cannot listen on {host}:{port}: {reason}")
             }
             Self::Join(reason) => f.write_str(reason),
+            Self::Authorization(reason) => write!(f, "-user, -pass, -auth: {reason}"),
             Self::Payload(bytes) => write!(f, "a maximum payload of {bytes} bytes is too large"),
             Self::Executor(reason) => write!(f, "cannot start an executor: {reason}"),
             Self::PidFile { path, reason } => {
@@ -192,6 +196,8 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
 fn run_until_signal(options: &Options) -> Result<(), ServeError> {
     let log = Log::new(std::process::id(), options.log);
     abort_on_panic();
+    let authorization =
+        settings::authorization(&options.login).map_err(ServeError::Authorization)?;
     let entrance = entrance(options)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
@@ -209,7 +215,7 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
         directory,
         info,
         storage,
-        net: net_config(options, &entrance, shard_count),
+        net: NetConfig { authorization, ..net_config(options, &entrance, shard_count) },
         is_stopping: is_stopping.clone(),
         events,
         log,

@@ -1,5 +1,9 @@
 //! What the front is told at start, and the bounds of its queues, each with its reason.
 
+use std::sync::Arc;
+
+use crate::auth::Authorization;
+
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
 /// pace of its reader. A megabyte keeps a fast link busy for some milliseconds.
 pub const OUTBOX_SOFT_BYTES: usize = 1 << 20;
@@ -65,6 +69,8 @@ pub struct NetConfig {
     pub has_upstream: bool,
     /// Whether a durable that is in use is taken over by its next subscriber.
     pub replaces_durable: bool,
+    /// Who may connect; none: everybody, for everything. Never changed, so all cores share it.
+    pub authorization: Option<Arc<Authorization>>,
 }
 
 impl Default for NetConfig {
@@ -90,6 +96,7 @@ impl Default for NetConfig {
             heartbeat_fail_count_max: 10,
             has_upstream: false,
             replaces_durable: false,
+            authorization: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! be done comes out (`take_flushes`, `take_wakes`, `take_mesh`). Who performs it, sockets and channels or a
 //! simulator, is no matter. After an event the caller pumps the storage and performs what came out.
 
+mod access;
 mod barrier;
 mod delivery;
 mod hub;
@@ -114,6 +115,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if connections_max > 0 && self.hub.sessions.len() > connections_max {
             self.hub.close(id, Some("maximum connections exceeded"));
         }
+        self.await_credentials(id, now);
         let ping_interval_ms = self.hub.config.ping_interval_ms;
         self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
         id
@@ -221,6 +223,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         while let Some(event) = self.hub.timers.take_due(now.mono) {
             match event {
                 TimerEvent::Ping(id) => self.hub.check_alive(id, now),
+                TimerEvent::Authentication(id) => self.check_credentials_came(id),
                 TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
                 TimerEvent::Stan(call) => self.on_stan_timer(call, now),
             }

@@ -25,6 +25,8 @@ struct Info<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     client_ip: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    auth_required: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     connect_info: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_account: Option<&'a str>,
@@ -43,6 +45,8 @@ pub enum InfoKind {
 #[must_use]
 pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: InfoKind) -> Vec<u8> {
     let is_connected = kind == InfoKind::Connected;
+    let authorization = config.authorization.as_ref();
+    let is_auth_required = authorization.is_some_and(|auth| auth.no_auth_identity().is_none());
     let info = Info {
         server_id: &config.server_id,
         server_name: &config.server_name,
@@ -54,6 +58,7 @@ pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: Info
         max_payload: config.payload_size_bytes_max,
         client_id,
         client_ip,
+        auth_required: is_auth_required.then_some(true),
         connect_info: is_connected.then_some(true),
         remote_account: is_connected.then_some("$G"),
     };

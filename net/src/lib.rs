@@ -7,6 +7,7 @@
 //! A [`core::Core`] is everything of one executor but sockets and channels: events go in with the time, what is to be
 //! written or sent comes out. So a simulator can run the whole server.
 
+pub mod auth;
 pub mod config;
 pub mod core;
 pub mod front;

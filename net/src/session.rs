@@ -8,6 +8,7 @@ pub use subscriptions::{Counted, Subscription, Subscriptions};
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
 
+use crate::auth::{Identity, Permissions};
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::Connect;
 use crate::link::{Credit, Marks};
@@ -46,6 +47,8 @@ pub struct Session {
     pub options: Connect,
     /// How far the greeting went.
     pub greeting: Greeting,
+    /// Who it is, and so what it may do; none: it has yet to say so in CONNECT.
+    pub identity: Option<Identity>,
     /// What it subscribed to.
     pub subscriptions: Subscriptions,
     /// What it caused to be sent to other cores.
@@ -103,6 +106,13 @@ pub struct Publisher {
 }
 
 impl Session {
+    /// What restricts it; none: nothing, or it has not said yet who it is and is asked before anything else.
+    #[must_use]
+    #[inline]
+    pub fn permissions(&self) -> Option<&Permissions> {
+        self.identity.as_ref()?.as_deref()
+    }
+
     /// A connection as it is after accept.
     #[must_use]
     pub fn new(id: ConnectionId, number: u64, client_ip: String, now: Monotonic) -> Self {
@@ -113,6 +123,7 @@ impl Session {
             outbox: Outbox::default(),
             options: Connect::default(),
             greeting: Greeting::First,
+            identity: Some(None),
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),
             unacked_bytes: 0,

@@ -101,6 +101,35 @@ pub fn is_valid_channel_pattern(pattern: &str) -> bool {
         && tokens(pattern.as_bytes()).all(|token| is_wildcard(token) || !has_wildcard_byte(token))
 }
 
+/// Whether all subjects that match the valid pattern `inner` match the valid pattern `outer` too.
+#[must_use]
+pub fn covers(outer: &[u8], inner: &[u8]) -> bool {
+    let mut inner_tokens = tokens(inner);
+    for wanted in tokens(outer) {
+        match inner_tokens.next() {
+            Some(_) if wanted == b">" => return true,
+            Some(token) if wanted == token || (wanted == b"*" && token != b">") => {}
+            _ => return false,
+        }
+    }
+    inner_tokens.next().is_none()
+}
+
+/// Whether there is a subject that matches both valid patterns.
+#[must_use]
+pub fn overlap(one: &[u8], other: &[u8]) -> bool {
+    let (mut one, mut other) = (tokens(one), tokens(other));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (None, _) | (_, None) => return false,
+            (Some(b">"), _) | (_, Some(b">")) => return true,
+            (Some(left), Some(right)) if left == right || left == b"*" || right == b"*" => {}
+            _ => return false,
+        }
+    }
+}
+
 /// Whether `id` may be a client's: `^[a-zA-Z0-9_-]+$`, of any length.
 #[must_use]
 pub fn is_valid_client_id(id: &str) -> bool {
@@ -210,6 +239,25 @@ mod tests {
             ("*", ""),
         ] {
             assert!(!matches(pattern.as_bytes(), subject.as_bytes()), "{pattern} {subject}");
+        }
+    }
+
+    #[test]
+    fn patterns_within_and_across_patterns() {
+        for (outer, inner) in [("a.*", "a.b"), ("a.*", "a.*"), (">", "a.>"), ("a.>", "a.*.b")] {
+            assert!(covers(outer.as_bytes(), inner.as_bytes()), "{outer} {inner}");
+        }
+        for (outer, inner) in [("a.*", "a.>"), ("*", ">"), ("a.b", "a.*"), ("a.>", "a"), ("a", ">")]
+        {
+            assert!(!covers(outer.as_bytes(), inner.as_bytes()), "{outer} {inner}");
+        }
+        for (one, other) in [("a.*", "*.b"), (">", "a"), ("a.>", "*.b.c"), ("a", "a"), ("*", "*")] {
+            assert!(overlap(one.as_bytes(), other.as_bytes()), "{one} {other}");
+            assert!(overlap(other.as_bytes(), one.as_bytes()), "{other} {one}");
+        }
+        for (one, other) in [("a.*", "b.*"), ("a.>", "a"), ("a", "a.b"), ("*", "a.b")] {
+            assert!(!overlap(one.as_bytes(), other.as_bytes()), "{one} {other}");
+            assert!(!overlap(other.as_bytes(), one.as_bytes()), "{other} {one}");
         }
     }
 

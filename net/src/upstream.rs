@@ -228,6 +228,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                     queue: None,
                     delivered: 0,
                     max: 0,
+                    is_filtered: false,
                 };
                 self.hub.add_subscription(id, everything);
                 self.hub.write(id, 32, |out| emit::sub(out, INBOX_PATTERN.as_bytes(), 1));

@@ -132,7 +132,7 @@ pub(super) static MOOT_FLAGS: [MootFlag; 19] = [
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 16] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 15] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -204,12 +204,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 16] = [
             "tls_client_key",
             "tls_client_cacert",
         ],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "authentication",
-        instead: "listen on a private address (-addr)",
-        texts: &["user", "pass", "auth"],
         ..NOTHING
     },
     MissingFeature {

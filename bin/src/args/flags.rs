@@ -9,7 +9,8 @@ use std::time::Duration;
 use weirlog_engine::types::ChannelLimits;
 
 use super::options::{
-    HeartbeatOptions, ListenAddress, LogOptions, Options, SimOptions, StoreKind, Verbosity,
+    HeartbeatOptions, ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind,
+    Verbosity,
 };
 use super::upstreams::Upstreams;
 use super::values;
@@ -19,6 +20,7 @@ const STORAGE: &str = "Storage";
 const LIMITS: &str = "Limits (0 is unlimited)";
 const HEARTBEATS: &str = "Heartbeats";
 const NETWORK: &str = "Network";
+const AUTHORIZATION: &str = "Authorization (clients are asked if any of these is given)";
 const LOGGING: &str = "Logging";
 const OTHER: &str = "Help";
 
@@ -117,6 +119,16 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "P", value_name = "FILE", help_heading = NETWORK)]
     pid: Option<PathBuf>,
 
+    /// The user that clients connect as; needs -pass
+    #[arg(long, value_name = "NAME", help_heading = AUTHORIZATION)]
+    user: Option<String>,
+    /// Its password; other users of the machine can see it in the process list
+    #[arg(long, value_name = "PASSWORD", help_heading = AUTHORIZATION)]
+    pass: Option<String>,
+    /// A token that lets clients in instead
+    #[arg(long, value_name = "TOKEN", help_heading = AUTHORIZATION)]
+    auth: Option<String>,
+
     /// Debug lines of streaming (channels, clients, subscriptions)
     #[arg(long, visible_alias = "SD", help_heading = LOGGING, default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
@@ -184,6 +196,11 @@ impl ServeFlags {
             server_name: self.server_name,
             pid_file: self.pid,
             payload_bytes_max: self.max_payload,
+            login: LoginOptions {
+                user: self.user.unwrap_or_default(),
+                password: self.pass.unwrap_or_default(),
+                token: self.auth.unwrap_or_default(),
+            },
             log: LogOptions {
                 server: Verbosity {
                     debug: self.debug || self.debug_and_trace,

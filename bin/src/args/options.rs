@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) pid_file: Option<PathBuf>,
     /// The largest message, headers included, that a client may publish.
     pub(crate) payload_bytes_max: usize,
+    /// Who may connect.
+    pub(crate) login: LoginOptions,
     /// What is logged.
     pub(crate) log: LogOptions,
 }
@@ -89,6 +91,23 @@ pub(crate) struct ListenAddress {
     pub(crate) host: String,
     /// `None`: the system picks a free one.
     pub(crate) port: Option<u16>,
+}
+
+/// What clients must know; all empty: nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct LoginOptions {
+    /// The only user.
+    pub(crate) user: String,
+    /// Its password.
+    pub(crate) password: String,
+    /// The token.
+    pub(crate) token: String,
+}
+
+impl fmt::Debug for LoginOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginOptions").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 /// What is logged beyond information, warnings and errors.

@@ -56,6 +56,7 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         server_name: None,
         pid_file: None,
         payload_bytes_max: 1 << 20,
+        login: LoginOptions::default(),
         log: LogOptions {
             server: Verbosity::default(),
             streaming: Verbosity::default(),
@@ -72,7 +73,7 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 21] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
     (&["ns", "nats_server"], "nats://h", |o| {
         o.upstreams =
             vec![UpstreamAddress { host: "h".to_owned(), port: 4222, login: Login::Open }];
@@ -97,6 +98,9 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 21] = [
     (&["P", "pid"], "/run/w.pid", |o| o.pid_file = Some(PathBuf::from("/run/w.pid"))),
     (&["max_payload"], "8mb", |o| o.payload_bytes_max = 8 << 20),
     (&["port"], "1", |o| o.listen.port = Some(1)),
+    (&["user"], "ann", |o| o.login.user = "ann".to_owned()),
+    (&["pass"], "53cret", |o| o.login.password = "53cret".to_owned()),
+    (&["auth"], "T", |o| o.login.token = "T".to_owned()),
 ];
 
 const SWITCHES: [(&[&str], Change); 7] = [
@@ -334,7 +338,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 16] = [
+const REFUSED: [(&str, &str); 15] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -357,7 +361,6 @@ const REFUSED: [(&str, &str); 16] = [
         "tls=false tlscert= tlskey= tlsverify=false tlscacert= secure=false tls_client_cert= \
          tls_client_key= tls_client_cacert= help_tls=false",
     ),
-    ("authentication", "user= pass= auth="),
     (
         "routes to other NATS servers",
         "routes= cluster= cluster_name= cluster_listen= cluster_advertise= no_advertise=false \
@@ -393,6 +396,14 @@ fn refused_flags_say_what_is_missing_and_never_their_value() {
     }
     check_error(&["-clustered"], "-clustered: not available yet: clustering; run one server");
     check_error(&["-tls=maybe"], "-tls: a switch is true or false: \"maybe\"");
+}
+
+#[test]
+fn a_login_is_never_shown_and_an_empty_one_is_none() {
+    let got = options(&["-user", "ann", "-pass", "53cret", "-auth", "53cret"]);
+    assert!(!format!("{got:?}").contains("53cret"));
+    assert_eq!(options(&["-user=", "-pass=", "-auth="]), options(&[]));
+    assert_eq!(got.login.user, "ann");
 }
 
 #[test]

@@ -2,13 +2,15 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use weirlog_engine::storage::{StorageConfig, Tuning};
+use weirlog_net::auth::{AuthError, Authorization, AuthorizationSpec, UserSpec};
 use weirlog_net::config::NetConfig;
 
 use super::ServeError;
-use crate::args::{ListenAddress, Options};
+use crate::args::{ListenAddress, LoginOptions, Options};
 
 /// Letters of a server id: those of base 32, as clients expect them.
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -54,6 +56,21 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         replaces_durable: options.is_durable_replaced,
         ..NetConfig::default()
     }
+}
+
+/// Who may connect; none: everybody.
+pub(super) fn authorization(login: &LoginOptions) -> Result<Option<Arc<Authorization>>, AuthError> {
+    let LoginOptions { user, password, token } = login;
+    if *login == LoginOptions::default() {
+        return Ok(None);
+    }
+    let mut spec = AuthorizationSpec::default();
+    if !user.is_empty() || !password.is_empty() {
+        let (name, password) = (user.clone(), password.clone());
+        spec.users.push(UserSpec { name, password, permissions: None });
+    }
+    spec.token = (!token.is_empty()).then(|| token.clone());
+    Authorization::new(&spec).map(Arc::new).map(Some)
 }
 
 /// The address to listen on, which nobody else does: the listener itself would share its port with another server of
@@ -122,6 +139,19 @@ mod tests {
         assert_eq!(id.len(), 56);
         assert!(id.bytes().skip(1).all(|letter| ID_LETTERS.contains(&letter)));
         assert_ne!(id, server_id());
+    }
+
+    #[test]
+    fn a_login_is_a_user_with_a_password_or_a_token() {
+        let made = |user: &str, password: &str, token: &str| {
+            let [user, password, token] = [user, password, token].map(str::to_owned);
+            authorization(&LoginOptions { user, password, token }).map(|made| made.is_some())
+        };
+        assert_eq!(made("", "", ""), Ok(false));
+        assert_eq!(made("ann", "pw", ""), Ok(true));
+        assert_eq!(made("", "", "T"), Ok(true));
+        assert_eq!(made("ann", "", "T"), Err(AuthError::Empty));
+        assert_eq!(made("", "pw", ""), Err(AuthError::Empty));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Hub {
     fn write_delivery(&mut self, to: Subscriber, target: &[u8], message: &MsgProto<'_>) {
         let Some(session) = self.sessions.get_mut(to.connection) else { return };
         let Some(subscription) = session.subscriptions.get(to.index) else { return };
-        if session.is_closing {
+        if session.is_closing || subscription.is_denied(session.permissions(), target) {
             return;
         }
         let payload_bytes = message.encoded_len();

@@ -24,6 +24,8 @@ use super::routing::Found;
 pub enum TimerEvent {
     /// Look whether a connection is still alive.
     Ping(ConnectionId),
+    /// Look whether a connection has said who it is.
+    Authentication(ConnectionId),
     /// Look whether a write has made progress since so many bytes were sent.
     Write(ConnectionId, u64),
     /// STAN's.

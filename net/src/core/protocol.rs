@@ -4,6 +4,7 @@ use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::Now;
 
+use super::access::AUTHORIZATION_VIOLATION;
 use super::barrier::Then;
 use super::{Core, Message};
 use crate::ids::{ConnectionId, Subscriber};
@@ -18,6 +19,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// One operation of a connection that is open.
     #[inline]
     pub(crate) fn on_op(&mut self, id: ConnectionId, op: &Op<'_>, now: Now) {
+        if self.hub.config.authorization.is_some() && self.is_stranger(id, op) {
+            self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
+            return;
+        }
         match *op {
             Op::Pub { subject, reply, payload } => {
                 self.on_publish(
@@ -48,6 +53,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     fn on_publish(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) {
         let Some(session) = self.hub.sessions.get(id) else { return };
         let is_pedantic = session.options.pedantic;
+        if session.permissions().is_some_and(|may| !may.may_publish(message.subject)) {
+            self.deny_publish(id, message.subject);
+            return;
+        }
         let is_verbose = session.options.verbose;
         let no_responders = session.options.no_responders;
         if is_pedantic && !is_valid_publish(message.subject) {
@@ -103,6 +112,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.hub.write(id, 32, |out| emit::err(out, "Invalid Subject"));
             return;
         }
+        if session.permissions().is_some_and(|may| !may.may_subscribe(subject, queue)) {
+            self.deny_subscription(id, subject, queue);
+            return;
+        }
         // A sid in use: the first stays.
         if session.subscriptions.index_of(sid).is_none() {
             if subscriptions_max > 0 && session.subscriptions.len() >= subscriptions_max {
@@ -115,6 +128,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 queue: queue.map(Into::into),
                 delivered: 0,
                 max: 0,
+                is_filtered: session.permissions().is_some_and(|may| may.filters(subject)),
             };
             self.hub.add_subscription(id, subscription);
         }
@@ -183,6 +197,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 return;
             }
         };
+        if !self.identify(id, json) {
+            self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
+            return;
+        }
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let is_verbose = options.verbose;
         session.options = options;

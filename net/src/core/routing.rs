@@ -139,6 +139,9 @@ impl Hub {
         if session.is_closing {
             return false;
         }
+        if subscription.is_denied(session.permissions(), message.subject) {
+            return false;
+        }
         let has_headers = session.options.headers;
         let size_hint = message.block.len() + message.subject.len() + 64;
         session

@@ -1,5 +1,6 @@
 //! Transcripts: what clients send to cores, and what they get, over the real engine on a disk in memory.
 
+mod auth;
 mod nats;
 mod stan;
 mod upstream;

@@ -2,6 +2,8 @@
 
 use weirlog_engine::types::FastMap;
 
+use crate::auth::Permissions;
+
 /// One SUB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
@@ -15,6 +17,17 @@ pub struct Subscription {
     pub delivered: u64,
     /// Messages after which it ends; 0: never.
     pub max: u64,
+    /// Whether permissions deny some of the messages that match.
+    pub is_filtered: bool,
+}
+
+impl Subscription {
+    /// Whether a message that matches must not be delivered. Costs one look at a flag unless some are denied.
+    #[must_use]
+    #[inline]
+    pub fn is_denied(&self, permissions: Option<&Permissions>, subject: &[u8]) -> bool {
+        self.is_filtered && permissions.is_some_and(|may| !may.may_receive(subject))
+    }
 }
 
 /// What a delivery meant for its subscription.
@@ -120,6 +133,7 @@ mod tests {
             queue: None,
             delivered: 0,
             max: 0,
+            is_filtered: false,
         }
     }
 

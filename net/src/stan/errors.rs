@@ -23,6 +23,8 @@ pub const INVALID_MAX_IN_FLIGHT: &str = "stan: invalid MaxInflight, should be >=
 pub const INVALID_START: &str = "stan: invalid start position";
 /// Not the name of a channel.
 pub const INVALID_SUBJECT: &str = "stan: invalid subject";
+/// The channel is not for this user: a text of ours, since the reference never refuses one.
+pub const CHANNEL_DENIED: &str = "stan: permissions violation for subscription";
 /// A durable queue group's name would not be unique.
 pub const INVALID_DURABLE_NAME: &str =
     "stan: durable name of a durable queue subscriber can't contain the character ':'";

@@ -16,7 +16,7 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, PublishBatch, PublishEntry};
 use crate::nats::emit;
 use crate::registry::Registry;
-use crate::session::{Publisher, Stop};
+use crate::session::{Publisher, Session, Stop};
 
 /// The sid of an ack line that is routed by its subject.
 const NO_SID: &[u8] = b"-";
@@ -92,6 +92,15 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         message: &PubMsg<'_>,
         reply: &[u8],
     ) -> Option<(ShardId, bool)> {
+        // Restricted publishers are checked once a channel, for as long as they stay with it.
+        let is_new = |session: &Session| {
+            session.permissions().is_some() && session.publisher.channel != message.subject
+        };
+        if self.hub.sessions.get(id).is_some_and(is_new)
+            && !self.may_publish_channel(id, message.subject)
+        {
+            return None;
+        }
         let Self { hub, stan, .. } = self;
         let session = hub.sessions.get_mut(id)?;
         let publisher = &mut session.publisher;
@@ -381,7 +390,7 @@ impl Hub {
         let own = subscriber.filter(|subscriber| subscriber.connection == id);
         let subscription = own.and_then(|subscriber| session.subscriptions.get(subscriber.index));
         let sid = subscription
-            .filter(|subscription| subscription.max == 0)
+            .filter(|subscription| subscription.max == 0 && !subscription.is_filtered)
             .map(|subscription| &subscription.sid);
         let publisher = &mut session.publisher;
         publisher.is_direct = sid.is_some();

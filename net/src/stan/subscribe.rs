@@ -41,6 +41,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 return;
             }
         };
+        if !self.may_subscribe_channel(id, &request.channel) {
+            self.answer_subscription(reply, errors::CHANNEL_DENIED);
+            return;
+        }
         let shard = shard_of_channel(&request.channel, self.hub.config.shard_count);
         let message = StanMessage::Subscribe {
             shard,

@@ -12,19 +12,19 @@ use crate::stan::wire::{
 
 /// One MSG that a peer got.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Got {
-    subject: String,
+pub(super) struct Got {
+    pub(super) subject: String,
     reply: String,
-    payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
 }
 
 impl Town {
-    fn publish(&mut self, peer: Peer, subject: &str, reply: &str, payload: &[u8]) {
+    pub(super) fn publish(&mut self, peer: Peer, subject: &str, reply: &str, payload: &[u8]) {
         self.tell(peer, line(subject, reply, payload));
     }
 
     /// The messages a peer got until all was quiet.
-    fn got(&mut self, peer: Peer) -> Vec<Got> {
+    pub(super) fn got(&mut self, peer: Peer) -> Vec<Got> {
         self.settle();
         let mut heard = Vec::new();
         let now = self.now();
@@ -59,7 +59,7 @@ impl Town {
         peer
     }
 
-    fn open(&mut self, peer: Peer, id: &str) -> String {
+    pub(super) fn open(&mut self, peer: Peer, id: &str) -> String {
         let heartbeat_inbox = format!("hb.{id}.{}", peer.core);
         let connection = format!("connection-{id}");
         let request = ConnectRequest {
@@ -99,7 +99,11 @@ impl Town {
     }
 
     /// Subscribes and returns the ack inbox, or the error, and what came with it.
-    fn subscribe(&mut self, peer: Peer, request: &SubscriptionRequest<'_>) -> (String, Vec<Got>) {
+    pub(super) fn subscribe(
+        &mut self,
+        peer: Peer,
+        request: &SubscriptionRequest<'_>,
+    ) -> (String, Vec<Got>) {
         let mut payload = Vec::new();
         request.encode(&mut payload);
         self.publish(peer, "_STAN.sub.test-cluster", "answer", &payload);
@@ -131,7 +135,7 @@ fn line(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
     line
 }
 
-fn pub_msg(id: &str, channel: &str, data: &str) -> Vec<u8> {
+pub(super) fn pub_msg(id: &str, channel: &str, data: &str) -> Vec<u8> {
     let connection = format!("connection-{id}");
     let message = PubMsg {
         client_id: id,
@@ -172,7 +176,11 @@ fn sequences(got: &[Got]) -> Vec<u64> {
     got.iter().map(|got| MsgProto::decode(&got.payload).unwrap().sequence).collect()
 }
 
-fn from_first<'a>(id: &'a str, channel: &'a str, inbox: &'a str) -> SubscriptionRequest<'a> {
+pub(super) fn from_first<'a>(
+    id: &'a str,
+    channel: &'a str,
+    inbox: &'a str,
+) -> SubscriptionRequest<'a> {
     SubscriptionRequest {
         client_id: id,
         subject: channel,

@@ -1,0 +1,97 @@
+//! A connection says who it is, and is told what it may not do. The decisions are made in [`crate::auth`].
+
+use std::sync::Arc;
+
+use weirlog_engine::disk::Disk;
+use weirlog_engine::runtime::Runtime;
+use weirlog_engine::types::Now;
+
+use super::{Core, TimerEvent};
+use crate::auth::Credentials;
+use crate::ids::ConnectionId;
+use crate::nats::emit;
+use crate::nats::op::Op;
+
+/// What a client is told whose credentials are wrong, or that did not send any.
+pub(crate) const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
+
+impl<D: Disk, R: Runtime> Core<D, R> {
+    /// Takes a new connection for nobody, or for the user that those without credentials are.
+    pub(crate) fn await_credentials(&mut self, id: ConnectionId, now: Now) {
+        let Some(authorization) = self.hub.config.authorization.clone() else { return };
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        session.identity = authorization.no_auth_identity().cloned();
+        if session.identity.is_none() {
+            self.hub.set_timer(now, authorization.timeout_ms(), TimerEvent::Authentication(id));
+        }
+    }
+
+    /// Closes a connection that still has not said who it is.
+    pub(crate) fn check_credentials_came(&mut self, id: ConnectionId) {
+        let is_nobody =
+            |session: &crate::session::Session| session.identity.is_none() && !session.is_closing;
+        if self.hub.sessions.get(id).is_some_and(is_nobody) {
+            self.hub.close(id, Some("Authentication Timeout"));
+        }
+    }
+
+    /// Whether an operation comes from a connection that has to say first who it is.
+    pub(crate) fn is_stranger(&self, id: ConnectionId, op: &Op<'_>) -> bool {
+        let is_nobody = self.hub.sessions.get(id).is_some_and(|session| session.identity.is_none());
+        is_nobody && !matches!(op, Op::Connect(_))
+    }
+
+    /// Finds out from the JSON of a CONNECT who a connection is. False: nobody who may come in.
+    pub(crate) fn identify(&mut self, id: ConnectionId, json: &[u8]) -> bool {
+        let Some(authorization) = self.hub.config.authorization.as_ref().map(Arc::clone) else {
+            return true;
+        };
+        let decided = Credentials::parse(json).map(|given| authorization.decide(&given));
+        let Some(session) = self.hub.sessions.get_mut(id) else { return false };
+        // What was found out for another user does not hold any more.
+        session.publisher.channel.clear();
+        session.identity = decided.and_then(Result::ok);
+        session.identity.is_some()
+    }
+
+    /// Whether a connection may publish to a channel.
+    pub(crate) fn may_publish_channel(&self, id: ConnectionId, channel: &str) -> bool {
+        let session = self.hub.sessions.get(id);
+        session.and_then(|session| session.permissions()).is_none_or(|may| {
+            may.may_publish(format!("{}.{channel}", self.stan.subjects.publish).as_bytes())
+        })
+    }
+
+    /// Whether a connection may subscribe to a channel.
+    pub(crate) fn may_subscribe_channel(&self, id: ConnectionId, channel: &str) -> bool {
+        let session = self.hub.sessions.get(id);
+        session.and_then(|session| session.permissions()).is_none_or(|may| {
+            let subject = format!("{}.{channel}", self.stan.subjects.subscribe);
+            may.may_subscribe_channel(subject.as_bytes())
+        })
+    }
+
+    /// Tells a connection that its message was dropped.
+    #[cold]
+    pub(crate) fn deny_publish(&mut self, id: ConnectionId, subject: &[u8]) {
+        let subject = String::from_utf8_lossy(subject);
+        let text = format!("Permissions Violation for Publish to \"{subject}\"");
+        self.hub.write(id, text.len() + 16, |out| emit::err(out, &text));
+    }
+
+    /// Tells a connection that its subscription was not made.
+    #[cold]
+    pub(crate) fn deny_subscription(
+        &mut self,
+        id: ConnectionId,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+    ) {
+        let subject = String::from_utf8_lossy(subject);
+        let mut text = format!("Permissions Violation for Subscription to \"{subject}\"");
+        if let Some(queue) = queue {
+            text += &format!(" using queue \"{}\"", String::from_utf8_lossy(queue));
+        }
+        self.hub.write(id, text.len() + 16, |out| emit::err(out, &text));
+    }
+}

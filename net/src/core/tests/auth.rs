@@ -1,0 +1,160 @@
+//! Who may connect, and what they may do.
+
+use std::sync::Arc;
+
+use super::stan::{from_first, pub_msg};
+use super::*;
+use crate::auth::{Authorization, AuthorizationSpec, PermissionSpec, RuleSpec, UserSpec};
+use crate::stan::errors;
+use crate::stan::wire::PubAck;
+
+fn rule(allow: &[&str], deny: &[&str]) -> RuleSpec {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    RuleSpec { allow: (!allow.is_empty()).then(|| owned(allow)), deny: owned(deny) }
+}
+
+fn user(name: &str, publish: RuleSpec, subscribe: RuleSpec) -> UserSpec {
+    let permissions = Some(PermissionSpec { publish, subscribe });
+    UserSpec { name: name.to_owned(), password: "pw".to_owned(), permissions }
+}
+
+fn guarded(spec: AuthorizationSpec) -> Town {
+    let authorization = Arc::new(Authorization::new(&spec).unwrap());
+    Town::new(1, |config| config.authorization = Some(authorization))
+}
+
+fn town_of(users: Vec<UserSpec>) -> Town {
+    guarded(AuthorizationSpec { users, ..AuthorizationSpec::default() })
+}
+
+const ROOT: &str =
+    "CONNECT {\"verbose\":false,\"pedantic\":false,\"user\":\"root\",\"pass\":\"pw\"}\r\n";
+
+fn login(town: &mut Town, name: &str) -> Peer {
+    let peer = town.join(0);
+    let connect = ROOT.replace("root", name);
+    assert_eq!(town.say(peer, connect + "PING\r\n"), "PONG\r\n");
+    peer
+}
+
+/// Makes a connection that of the STAN client `me`.
+fn register(town: &mut Town, peer: Peer) {
+    town.tell(peer, "SUB answer 1\r\nSUB hb.me.0 2\r\nSUB in.> 3\r\n");
+    assert_eq!(town.open(peer, "me"), "");
+}
+
+fn root() -> UserSpec {
+    user("root", RuleSpec::default(), RuleSpec::default())
+}
+
+#[test]
+fn the_greeting_says_that_credentials_are_wanted() {
+    for (no_auth_user, is_said) in [(None, true), (Some("root".to_owned()), false)] {
+        let users = vec![root()];
+        let mut town =
+            guarded(AuthorizationSpec { users, no_auth_user, ..AuthorizationSpec::default() });
+        let now = town.now();
+        let id = town.cores[0].connection_opened(String::new(), now);
+        let info = town.heard(Peer { core: 0, id });
+        assert_eq!(info.contains("\"auth_required\":true"), is_said, "{info}");
+    }
+}
+
+#[test]
+fn before_connect_any_other_operation_is_a_violation() {
+    for operation in ["PING\r\n", "PUB a 0\r\n\r\n", "SUB a 1\r\n", "UNSUB 1\r\n", "PONG\r\n"] {
+        let mut town = town_of(vec![root()]);
+        let peer = town.join(0);
+        assert_eq!(town.say(peer, operation), "-ERR 'Authorization Violation'\r\n");
+        assert!(town.is_closing(peer), "{operation}");
+    }
+}
+
+#[test]
+fn wrong_credentials_are_a_violation_at_any_connect() {
+    let mut town = town_of(vec![root()]);
+    let stranger = town.join(0);
+    let heard = town.say(stranger, ROOT.replace("pw", "x") + "PING\r\n");
+    assert_eq!(heard, "-ERR 'Authorization Violation'\r\n");
+    assert!(town.is_closing(stranger));
+    let peer = login(&mut town, "root");
+    assert_eq!(town.say(peer, "CONNECT {}\r\nPING\r\n"), "-ERR 'Authorization Violation'\r\n");
+    assert!(town.is_closing(peer));
+}
+
+#[test]
+fn who_stays_silent_is_closed_after_the_timeout() {
+    let mut town = town_of(vec![root()]);
+    let peer = town.join(0);
+    let known = login(&mut town, "root");
+    town.advance(1_900);
+    assert!(!town.is_closing(peer));
+    town.advance(200);
+    assert_eq!(town.heard(peer), "-ERR 'Authentication Timeout'\r\n");
+    assert!(town.is_closing(peer));
+    assert!(!town.is_closing(known));
+}
+
+#[test]
+fn without_credentials_the_no_auth_user_works_at_once() {
+    let spec = AuthorizationSpec {
+        users: vec![user("guest", rule(&["open"], &[]), RuleSpec::default())],
+        no_auth_user: Some("guest".to_owned()),
+        ..AuthorizationSpec::default()
+    };
+    let mut town = guarded(spec);
+    let peer = town.join(0);
+    let heard = town.say(peer, "PUB open 0\r\n\r\nPUB shut 0\r\n\r\n");
+    assert_eq!(heard, "+OK\r\n-ERR 'Permissions Violation for Publish to \"shut\"'\r\n");
+    town.advance(2_500);
+    assert!(!town.is_closing(peer));
+}
+
+#[test]
+fn what_is_not_permitted_is_dropped_and_the_connection_stays() {
+    let publish = rule(&["a.>"], &["a.x"]);
+    let subscribe = rule(&["a.>", "q grp"], &["a.secret"]);
+    let mut town = town_of(vec![user("u", publish, subscribe), root()]);
+    let peer = login(&mut town, "u");
+    let heard =
+        town.say(peer, "PUB b 0\r\n\r\nPUB a.x 0\r\n\r\nSUB b 1\r\nSUB q 2\r\nSUB q no 3\r\n");
+    let expected = "-ERR 'Permissions Violation for Publish to \"b\"'\r\n\
+         -ERR 'Permissions Violation for Publish to \"a.x\"'\r\n\
+         -ERR 'Permissions Violation for Subscription to \"b\"'\r\n\
+         -ERR 'Permissions Violation for Subscription to \"q\"'\r\n\
+         -ERR 'Permissions Violation for Subscription to \"q\" using queue \"no\"'\r\n";
+    assert_eq!(heard, expected);
+    assert_eq!(town.say(peer, "SUB a.* 4\r\nSUB q grp 5\r\n"), "");
+    let other = login(&mut town, "root");
+    town.say(other, "PUB b 0\r\n\r\nPUB a.secret 0\r\n\r\nPUB a.open 0\r\n\r\nPUB q 0\r\n\r\n");
+    assert_eq!(town.heard(peer), "MSG a.open 4 0\r\n\r\nMSG q 5 0\r\n\r\n");
+}
+
+#[test]
+fn the_channel_inside_a_publish_needs_the_permission_too() {
+    let publish = rule(&["_STAN.discover.>", "_STAN.pub.test-cluster.mine", "_STAN.sub.>"], &[]);
+    let mut town = town_of(vec![user("u", publish, RuleSpec::default())]);
+    let peer = login(&mut town, "u");
+    register(&mut town, peer);
+    let mut store = |channel: &str, data: &str| {
+        let payload = pub_msg("me", channel, data);
+        town.publish(peer, "_STAN.pub.test-cluster.mine", "answer", &payload);
+        let got = town.got(peer);
+        assert_eq!(got.len(), 1, "one ack");
+        PubAck::decode(&got[0].payload).unwrap().error.to_owned()
+    };
+    assert_eq!(store("mine", "1"), "");
+    assert_eq!(store("other", "2"), errors::INVALID_PUBLISH);
+    assert_eq!(store("mine", "3"), "");
+}
+
+#[test]
+fn a_channel_subscription_needs_the_permission_where_rules_speak_of_channels() {
+    let subscribe = rule(&[], &["_STAN.sub.test-cluster.secret"]);
+    let mut town = town_of(vec![user("u", RuleSpec::default(), subscribe)]);
+    let peer = login(&mut town, "u");
+    register(&mut town, peer);
+    let mut subscribe = |channel: &str| town.subscribe(peer, &from_first("me", channel, "in.1")).0;
+    assert!(subscribe("open").starts_with("_INBOX."));
+    assert_eq!(subscribe("secret"), errors::CHANNEL_DENIED);
+}
