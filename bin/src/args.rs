@@ -264,7 +264,8 @@ fn explain(error: &clap::Error, given: &[Given]) -> ArgsError {
 }
 
 fn invalid_value(flag: &Given, reason: ValueError) -> ArgsError {
-    let is_secret = matches!(flag.entry.name.as_str(), "pass" | "auth");
+    // An URL may have a password in it.
+    let is_secret = matches!(flag.entry.name.as_str(), "pass" | "auth" | "nats_server");
     let value = if is_secret { "".into() } else { flag.value.to_string_lossy() }.into_owned();
     ArgsError::InvalidValue { flag: flag.typed.clone(), value, reason }
 }

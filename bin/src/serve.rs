@@ -4,9 +4,11 @@
 //! The order of a start: lock the directory, open the store, recover the shards of all cores, exchange clients, end
 //! what belongs to nobody, and only then listen.
 
+mod entrance;
+mod error;
+mod pid_file;
 mod settings;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -28,11 +30,9 @@ use weirlog_engine::error::OpenError;
 use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, StoreInfo, open_store};
 use weirlog_engine::types::{ShardId, Timestamp};
-use weirlog_net::auth::AuthError;
 use weirlog_net::config::NetConfig;
 use weirlog_net::core::{Core, Notice};
 use weirlog_net::front::Front;
-use weirlog_net::front::upstream::UpstreamAddress;
 use weirlog_net::ids::CoreId;
 use weirlog_net::interest::CoreSet;
 use weirlog_net::mesh::{MeshEnds, connected, make_ends};
@@ -40,6 +40,9 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
 use crate::log::Log;
+use entrance::Entrance;
+use error::ServeError;
+use pid_file::PidFile;
 
 /// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
 /// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
@@ -57,72 +60,6 @@ const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Sockets on their way to a core.
 const HANDOFF_COUNT: usize = 1024;
-
-/// Why the server cannot run. `Display` is one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServeError {
-    /// The store cannot be opened.
-    Open {
-        /// Where it is; none for the memory store.
-        directory: Option<PathBuf>,
-        /// Why, with a file's name where one is to blame.
-        error: OpenError,
-    },
-    /// No NATS server can be joined. One line.
-    Join(String),
-    /// The address cannot be listened on.
-    Listen {
-        /// As asked for.
-        host: String,
-        /// As asked for.
-        port: u16,
-        /// The operating system's words.
-        reason: String,
-    },
-    /// A login that would let in whoever says nothing, or that cannot be checked.
-    Authorization(AuthError),
-    /// The maximum payload is larger than any frame.
-    Payload(usize),
-    /// An executor cannot be made.
-    Executor(String),
-    /// The process id cannot be written.
-    PidFile {
-        /// Where to.
-        path: PathBuf,
-        /// The operating system's words.
-        reason: String,
-    },
-    /// Signals cannot be caught.
-    Signals(String),
-}
-
-impl std::fmt::Display for ServeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Open { directory: Some(directory), error } => {
-                write!(f, "data directory {}: {error}", directory.display())
-            }
-            Self::Open { directory: None, error } => error.fmt(f),
-            Self::Listen { host, port, reason } => {
-                write!(f, "cannot listen on {host}:{port}: {reason}")
-            }
-            Self::Join(reason) => f.write_str(reason),
-            Self::Authorization(reason) => write!(f, "-user, -pass, -auth: {reason}"),
-            Self::Payload(bytes) => write!(f, "a maximum payload of {bytes} bytes is too large"),
-            Self::Executor(reason) => write!(f, "cannot start an executor: {reason}"),
-            Self::PidFile { path, reason } => {
-                write!(f, "cannot write {}: {reason}", path.display())
-            }
-            Self::Signals(reason) => write!(f, "cannot catch signals: {reason}"),
-        }
-    }
-}
-
-impl From<OpenError> for ServeError {
-    fn from(error: OpenError) -> Self {
-        Self::Open { directory: None, error }
-    }
-}
 
 /// What a core tells the thread that started it.
 enum CoreEvent {
@@ -159,30 +96,6 @@ enum Duty {
     Receive(SharedReceiver<Handoff>),
 }
 
-/// Where clients come in.
-#[derive(Debug, Clone)]
-enum Entrance {
-    /// They connect here.
-    Port(SocketAddr),
-    /// They are those of other servers.
-    Upstreams(Vec<UpstreamAddress>),
-}
-
-impl std::fmt::Display for Entrance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Port(address) => address.fmt(f),
-            Self::Upstreams(servers) => {
-                let names: Vec<String> = servers
-                    .iter()
-                    .map(|server| format!("nats://{}:{}", server.host, server.port))
-                    .collect();
-                f.write_str(&names.join(","))
-            }
-        }
-    }
-}
-
 /// Runs the server until a signal ends it.
 pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
     run_until_signal(options).map_err(|error| match error {
@@ -196,9 +109,7 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
 fn run_until_signal(options: &Options) -> Result<(), ServeError> {
     let log = Log::new(std::process::id(), options.log);
     abort_on_panic();
-    let authorization =
-        settings::authorization(&options.login).map_err(ServeError::Authorization)?;
-    let entrance = entrance(options)?;
+    let entrance = Entrance::find(options)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
     let info = open_shared(directory.as_deref(), &storage)?;
@@ -215,7 +126,7 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
         directory,
         info,
         storage,
-        net: NetConfig { authorization, ..net_config(options, &entrance, shard_count) },
+        net: entrance.net_config(options, shard_count),
         is_stopping: is_stopping.clone(),
         events,
         log,
@@ -239,22 +150,6 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
         thread.join().map_err(|error| ServeError::Executor(error.to_string()))?;
     }
     Ok(())
-}
-
-fn entrance(options: &Options) -> Result<Entrance, ServeError> {
-    if options.upstreams.is_empty() {
-        settings::free_address(&options.listen).map(Entrance::Port)
-    } else {
-        Ok(Entrance::Upstreams(options.upstreams.clone()))
-    }
-}
-
-fn net_config(options: &Options, entrance: &Entrance, shard_count: u16) -> NetConfig {
-    let (address, has_upstream) = match entrance {
-        Entrance::Port(address) => (*address, false),
-        Entrance::Upstreams(_) => (SocketAddr::from(([0, 0, 0, 0], 0)), true),
-    };
-    NetConfig { has_upstream, ..settings::net_config(options, address, shard_count) }
 }
 
 /// A core that panics has broken a promise; the others must not go on without it.
@@ -466,7 +361,7 @@ async fn lead<D: Disk>(
         senders.push(Rc::new(connected(sender.connect()).await));
     }
     match entrance {
-        Entrance::Port(address) => listen(front.clone(), address, senders.clone())?,
+        Entrance::Port { address, .. } => listen(front.clone(), address, senders.clone())?,
         Entrance::Upstreams(servers) => {
             front.join_upstream(servers).await.map_err(ServeError::Join)?;
         }
@@ -556,32 +451,4 @@ fn tell(log: Log, notice: &Notice) {
 fn wall_time() -> Timestamp {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-}
-
-/// The file that holds the process id while the server runs.
-struct PidFile {
-    path: Option<PathBuf>,
-}
-
-impl PidFile {
-    fn write(path: Option<&Path>) -> Result<Self, ServeError> {
-        if let Some(path) = path {
-            let write =
-                || -> io::Result<()> { std::fs::write(path, std::process::id().to_string()) };
-            write().map_err(|error| ServeError::PidFile {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
-        }
-        Ok(Self { path: path.map(Path::to_owned) })
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // It may be gone: whoever starts the server next writes a new one.
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }

@@ -9,7 +9,7 @@ use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_net::auth::{AuthError, Authorization, AuthorizationSpec, UserSpec};
 use weirlog_net::config::NetConfig;
 
-use super::ServeError;
+use super::error::ServeError;
 use crate::args::{ListenAddress, LoginOptions, Options};
 
 /// Letters of a server id: those of base 32, as clients expect them.

@@ -1,0 +1,109 @@
+//! Where clients come in: a port of this server's own, or other NATS servers.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weirlog_net::auth::Authorization;
+use weirlog_net::config::NetConfig;
+use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::upstream::Login;
+
+use super::error::ServeError;
+use super::settings;
+use crate::args::{LoginOptions, Options};
+
+/// Where clients come in.
+#[derive(Debug, Clone)]
+pub(super) enum Entrance {
+    /// They connect here.
+    Port {
+        /// The address, which is free.
+        address: SocketAddr,
+        /// Who may; none: everybody.
+        authorization: Option<Arc<Authorization>>,
+    },
+    /// They are those of other servers, which this one joins.
+    Upstreams(Vec<UpstreamAddress>),
+}
+
+impl Entrance {
+    /// The entrance that was asked for. With other servers a login on the command line is the one to use there.
+    pub(super) fn find(options: &Options) -> Result<Self, ServeError> {
+        if options.upstreams.is_empty() {
+            let authorization =
+                settings::authorization(&options.login).map_err(ServeError::Authorization)?;
+            let address = settings::free_address(&options.listen)?;
+            return Ok(Self::Port { address, authorization });
+        }
+        let mut servers = options.upstreams.clone();
+        if let Some(login) = login_there(&options.login) {
+            servers.iter_mut().for_each(|server| server.login = login.clone());
+        }
+        Ok(Self::Upstreams(servers))
+    }
+
+    /// What the front is told.
+    pub(super) fn net_config(&self, options: &Options, shard_count: u16) -> NetConfig {
+        match self {
+            Self::Port { address, authorization } => NetConfig {
+                authorization: authorization.clone(),
+                ..settings::net_config(options, *address, shard_count)
+            },
+            Self::Upstreams(_) => NetConfig {
+                has_upstream: true,
+                ..settings::net_config(options, SocketAddr::from(([0, 0, 0, 0], 0)), shard_count)
+            },
+        }
+    }
+}
+
+fn login_there(login: &LoginOptions) -> Option<Login> {
+    if !login.user.is_empty() {
+        let (name, password) = (login.user.clone(), login.password.clone());
+        return Some(Login::User { name, password });
+    }
+    (!login.token.is_empty()).then(|| Login::Token(login.token.clone()))
+}
+
+impl fmt::Display for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port { address, .. } => address.fmt(f),
+            Self::Upstreams(servers) => {
+                // Without the logins.
+                let names: Vec<String> = servers
+                    .iter()
+                    .map(|server| format!("nats://{}:{}", server.host, server.port))
+                    .collect();
+                f.write_str(&names.join(","))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Command, parse};
+
+    fn servers(line: &str) -> Vec<UpstreamAddress> {
+        let parsed = parse(line.split_whitespace().map(Into::into)).unwrap();
+        let Command::Serve(options) = parsed.command else { panic!("{line} does not serve") };
+        match Entrance::find(&options).unwrap() {
+            Entrance::Upstreams(servers) => servers,
+            Entrance::Port { .. } => panic!("{line} listens"),
+        }
+    }
+
+    #[test]
+    fn a_login_on_the_command_line_is_for_the_other_server() {
+        let in_url = &servers("-ns nats://u:p@a")[0];
+        assert_eq!(in_url.login, Login::User { name: "u".to_owned(), password: "p".to_owned() });
+        let user = &servers("-ns nats://u:p@a -user me -pass x")[0];
+        assert_eq!(user.login, Login::User { name: "me".to_owned(), password: "x".to_owned() });
+        let all = servers("-ns a,b -auth t");
+        assert!(all.iter().all(|server| server.login == Login::Token("t".to_owned())));
+        assert_eq!(Entrance::Upstreams(servers("-ns nats://u:p@a")).to_string(), "nats://a:4222");
+    }
+}
