@@ -343,7 +343,7 @@ impl Sink for Inbox {
         self.count += 1;
         self.last.push((delivery.subscription, delivery.sequence));
         let key = (delivery.channel.to_owned(), delivery.sequence.0);
-        let payload = Bytes::copy_from_slice(delivery.payload);
+        let payload = Bytes::copy_from_slice(delivery.content.payload);
         if let Some(old) = self.served.insert(key, payload.clone()) {
             assert_eq!(old, payload, "a message is the same each time");
         }
