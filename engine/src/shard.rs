@@ -26,6 +26,7 @@ use crate::types::{
 };
 
 mod checkpoints;
+mod hints;
 mod reads;
 mod recovered;
 mod requests;
@@ -33,6 +34,7 @@ mod space;
 
 use checkpoints::CheckpointState;
 pub(crate) use checkpoints::CheckpointWork;
+use hints::HintState;
 use reads::{FooterCache, MessageView, Reads};
 pub(crate) use reads::{READ_BYTES, ReadKey, ReadResult, ReadWork};
 pub(crate) use space::FooterWork;
@@ -45,8 +47,6 @@ const PLAIN_POSITIONS_WAIT_MS: u64 = 100;
 const LAZY_WAIT_MS: u64 = 1_000;
 /// How often ages and idle channels are looked at.
 const SWEEP_MS: u64 = 1_000;
-/// After this long without a commit the superblock's commit hint is written.
-const HINT_IDLE_MS: u64 = 50;
 /// At most this many messages are delivered in one call of `dispatch`.
 const DISPATCH_BUDGET: usize = 512;
 
@@ -109,15 +109,6 @@ pub struct Shard<D: Disk> {
     hint: HintState,
     is_full: bool,
     damage: Vec<Damage>,
-}
-
-/// When the commit hint was and is to be written.
-#[derive(Debug, Default)]
-struct HintState {
-    written: Index,
-    is_due: bool,
-    last_commit: Monotonic,
-    last_write: Monotonic,
 }
 
 impl<D: Disk> Shard<D> {
@@ -295,10 +286,6 @@ impl<D: Disk> Shard<D> {
             .min()
     }
 
-    fn hint_deadline(&self) -> Monotonic {
-        self.hint.last_commit.after_ms(HINT_IDLE_MS).max(self.hint.last_write.after_ms(1_000))
-    }
-
     /// Time has passed: redelivery, age limits, positions to log, idle channels. Then call `dispatch`.
     pub fn tick(&mut self, now: Now) {
         self.subscriptions.tick(now);
@@ -431,32 +418,6 @@ impl<D: Disk> Shard<D> {
     /// Whether the disk has room for another segment.
     pub(crate) fn set_full(&mut self, is_full: bool) {
         self.is_full = is_full;
-    }
-
-    /// The commit hint to write now, if it is due.
-    pub(crate) fn take_hint(&mut self, now: Now) -> Option<crate::superblock::SlotWrite<D::File>> {
-        if !std::mem::take(&mut self.hint.is_due) || self.log.finished().is_some() {
-            return None;
-        }
-        self.hint_write(now)
-    }
-
-    /// The commit hint as it is now.
-    pub(crate) fn hint_write(&mut self, now: Now) -> Option<crate::superblock::SlotWrite<D::File>> {
-        let (point, table) = self.log.commit_hint();
-        let clock = self.clock.advance(now);
-        let superblock = self.superblock.as_mut()?;
-        self.hint.written = point.index;
-        self.hint.last_write = now.mono;
-        let fits = table.len() <= crate::format::blocks::Superblock::HINT_TABLE_BYTES_MAX;
-        let hint_table = if fits { table.to_vec() } else { Vec::new() };
-        let checkpoint = self.checkpoints.newest();
-        Some(superblock.update(|slot| {
-            slot.hint = point;
-            slot.hint_table = hint_table;
-            slot.clock = clock;
-            slot.checkpoint = checkpoint;
-        }))
     }
 
     /// Everything that waits for company goes out now: the core stops.

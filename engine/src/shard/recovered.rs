@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::checkpoints::CheckpointState;
+use super::hints::HintState;
 use super::reads::{FooterCache, Reads};
-use super::{HintState, Shard, ShardConfig};
+use super::{Shard, ShardConfig};
 use crate::channel::{Channel, Channels};
 use crate::checkpoint::Checkpoint;
 use crate::clock::RetentionClock;

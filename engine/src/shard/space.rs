@@ -44,6 +44,7 @@ impl<D: Disk> Shard<D> {
         assert_eq!(segment.state, SegmentState::Active);
         segment.state = SegmentState::Rolled;
         segment.end = rolled.end;
+        self.hint.is_due = true;
         segment.last_index = rolled.last_index;
     }
 
