@@ -26,7 +26,7 @@ pub(crate) mod cache;
 pub(crate) mod scan;
 pub(crate) mod segment;
 
-use batch::{Batch, BatchRun, ClosedBatch};
+use batch::{Batch, BatchRun, BucketHint, ClosedBatch};
 use cache::{CachedBytes, CachedFrame, FramePlace};
 use segment::PreparedSegment;
 
@@ -192,7 +192,7 @@ impl<F: DiskFile> Log<F> {
     /// Appends a message.
     pub(crate) fn push_message(
         &mut self,
-        channel: ChannelId,
+        channel: (ChannelId, &mut BucketHint),
         sequence: Sequence,
         time: Timestamp,
         content: Content<'_>,

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use compact_str::CompactString;
+
 use crate::channel::{Channel, Channels, NameLookup};
 use crate::clock::RetentionClock;
 use crate::disk::Disk;
@@ -102,7 +104,7 @@ pub struct Shard<D: Disk> {
     /// Subscriptions whose start depends on a read.
     lookups: Vec<(Subscribe, Ticket)>,
     /// Channels made in the open batch: the next one repeats their names.
-    made: Vec<(Index, ChannelId, Rc<str>)>,
+    made: Vec<(Index, ChannelId, CompactString)>,
     trimmed: BTreeSet<ChannelId>,
     lazy_since: Option<Monotonic>,
     swept: Monotonic,
@@ -175,14 +177,19 @@ impl<D: Disk> Shard<D> {
     ) -> Result<Published, RequestError> {
         let content = content.into();
         self.check_writable(content)?;
-        let id = self.channel_for(channel, now)?;
-        let channel = self.channels.get_mut(id).expect("just found");
+        let channel = match self.channels.named_mut(channel) {
+            Some(channel) => channel,
+            None => {
+                let id = self.channel_for(channel, now)?;
+                self.channels.get_mut(id).expect("just made")
+            }
+        };
         let time = channel.last_time.max(now.wall);
         channel.last = channel.last.next();
         channel.last_time = time;
         channel.last_used = now.mono;
-        let sequence = channel.last;
-        self.log.push_message(id, sequence, time, content);
+        let (id, sequence) = (channel.id, channel.last);
+        self.log.push_message((id, &mut channel.bucket), sequence, time, content);
         Ok(Published { channel: id, sequence, index: self.log.open_index() })
     }
 

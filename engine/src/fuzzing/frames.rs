@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Choices;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::format::{self, FRAME_HEADER_BYTES, FrameHeader, Table, put_frame, table_crc};
-use crate::log::batch::{Batch, ClosedBatch};
+use crate::log::batch::{Batch, BucketHint, ClosedBatch};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::record::StateRecord;
 use crate::recovery::replay::replay_frame;
@@ -130,6 +130,7 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
     let mut batch = Batch::default();
     let mut contents: BTreeMap<u64, VecDeque<Vec<u8>>> = BTreeMap::new();
     let mut last = [0_u64; 4];
+    let mut hints = [BucketHint::default(); 4];
     // A choice may stand for many small records: large tables are where it gets tight.
     for _ in 0..=choices.below(12) {
         let kind = choices.byte();
@@ -144,7 +145,8 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
                 *last += 1;
                 let payload = vec![fill ^ u8::try_from(nth).unwrap_or(0); length];
                 let time = Timestamp(i64::from(fill));
-                batch.push_message(id, Sequence(*last), time, (&payload).into());
+                let named = (id, &mut hints[channel]);
+                batch.push_message(named, Sequence(*last), time, (&payload).into());
                 format::put_message(&mut content, id, Sequence(*last), time, (&payload).into());
             } else {
                 let record = StateRecord::ChannelDeleted { id: ChannelId(u64::from(fill)) };

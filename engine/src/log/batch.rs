@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::format::{self, Table, TableRun};
 use crate::record::StateRecord;
-use crate::types::{ChannelId, Content, FastMap, Sequence, Timestamp};
+use crate::types::{ChannelId, Content, Sequence, Timestamp};
 
 /// A batch is closed when its records reach this. Chosen so that a commit's 30-50 us are small beside it; other sizes
 /// are still to be measured with `benches`.
@@ -27,6 +27,18 @@ pub(crate) struct BatchRun {
     pub bytes: u32,
 }
 
+/// A channel's messages in one batch, which its frame has as one run.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    channel: ChannelId,
+    /// The runs of it as they came.
+    runs_count: u32,
+}
+
+/// Which bucket a channel had in the batch it was last in. The bucket at that place tells whether it is so still.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BucketHint(u32);
+
 /// Records in the order they came.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -34,6 +46,10 @@ pub(crate) struct Batch {
     table: Table,
     offsets: Vec<u32>,
     runs: Vec<BatchRun>,
+    /// The channels, in the order in which they first appear.
+    buckets: Vec<Bucket>,
+    /// The bucket of each run of a channel.
+    bucket_of: Vec<u32>,
     is_urgent: bool,
 }
 
@@ -81,10 +97,10 @@ impl Batch {
         records > BATCH_BYTES_TARGET || records + tables > frame_size_max
     }
 
-    /// Appends a message; returns its record's length.
+    /// Appends a message; returns its record's length. `hint` stays with the channel from one call to the next.
     pub(crate) fn push_message(
         &mut self,
-        channel: ChannelId,
+        (channel, hint): (ChannelId, &mut BucketHint),
         sequence: Sequence,
         time: Timestamp,
         content: Content<'_>,
@@ -111,10 +127,23 @@ impl Batch {
                     last_time: time,
                     bytes: length,
                 });
+                self.put_in_bucket(channel, hint);
             }
         }
         self.is_urgent = true;
         length
+    }
+
+    /// Notes the bucket of the last run, without a search: a channel that has none here has none at its hint's place.
+    fn put_in_bucket(&mut self, channel: ChannelId, hint: &mut BucketHint) {
+        match self.buckets.get_mut(hint.0 as usize) {
+            Some(bucket) if bucket.channel == channel => bucket.runs_count += 1,
+            _ => {
+                *hint = BucketHint(format::count_u32(self.buckets.len()));
+                self.buckets.push(Bucket { channel, runs_count: 1 });
+            }
+        }
+        self.bucket_of.push(hint.0);
     }
 
     /// Appends a state record. One that is not urgent does not start a commit by itself.
@@ -157,6 +186,8 @@ impl Batch {
                 crcs: Vec::with_capacity(records_expected),
             },
             runs: Vec::with_capacity(self.runs.len()),
+            buckets: Vec::with_capacity(self.buckets.len()),
+            bucket_of: Vec::with_capacity(self.bucket_of.len()),
             is_urgent: false,
         };
         let closed = std::mem::replace(self, next);
@@ -175,17 +206,14 @@ impl Batch {
     /// With the records of each channel together. State records come first; within a channel, and among state records,
     /// the order stays.
     fn sorted_by_channel(self) -> ClosedBatch {
-        let (order, channels_count) = self.order_by_channel();
-        let mut times = self.runs.iter();
-        let times: Vec<Option<&BatchRun>> = self
-            .table
-            .runs
-            .iter()
-            .map(|run| if run.channel.0 == 0 { None } else { times.next() })
-            .collect();
-        let mut sorted = Sorted::with_room_for(&self, channels_count);
-        for at in order {
-            sorted.append_run(&self, self.table.runs[at], times[at]);
+        let mut sorted = Sorted::with_room_for(&self);
+        let is_state = |run: &&TableRun| run.channel == ChannelId(0);
+        for run in self.table.runs.iter().filter(is_state) {
+            sorted.append_run(&self, *run, None);
+        }
+        for at in self.order_by_bucket() {
+            let run = &self.runs[at as usize];
+            sorted.append_run(&self, run.table, Some(run));
         }
         ClosedBatch {
             pieces: sorted.pieces,
@@ -196,36 +224,24 @@ impl Batch {
         }
     }
 
-    /// The places of the runs, by channel in the order in which channels first appear, state records first; and how
-    /// many runs that makes.
-    fn order_by_channel(&self) -> (Vec<usize>, usize) {
-        let mut buckets: FastMap<ChannelId, usize> =
-            FastMap::with_capacity_and_hasher(self.table.runs.len(), Default::default());
-        let mut counts = vec![0_usize];
-        buckets.insert(ChannelId(0), 0);
-        let bucket_of: Vec<usize> = self
-            .table
-            .runs
+    /// The places of the channels' runs, bucket by bucket.
+    fn order_by_bucket(&self) -> Vec<u32> {
+        let mut next = 0;
+        let mut places: Vec<u32> = self
+            .buckets
             .iter()
-            .map(|run| {
-                let bucket = *buckets.entry(run.channel).or_insert_with(|| {
-                    counts.push(0);
-                    counts.len() - 1
-                });
-                counts[bucket] += 1;
-                bucket
+            .map(|bucket| {
+                next += bucket.runs_count;
+                next - bucket.runs_count
             })
             .collect();
-        let mut next = 0;
-        for count in &mut counts {
-            next += std::mem::replace(count, next);
+        let mut order = vec![0; self.bucket_of.len()];
+        for (at, bucket) in self.bucket_of.iter().enumerate() {
+            let place = &mut places[*bucket as usize];
+            order[*place as usize] = format::count_u32(at);
+            *place += 1;
         }
-        let mut order = vec![0; bucket_of.len()];
-        for (at, bucket) in bucket_of.into_iter().enumerate() {
-            order[counts[bucket]] = at;
-            counts[bucket] += 1;
-        }
-        (order, counts.len())
+        order
     }
 
     fn start_record(&mut self) -> usize {
@@ -272,7 +288,8 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn with_room_for(batch: &Batch, runs_count: usize) -> Self {
+    fn with_room_for(batch: &Batch) -> Self {
+        let runs_count = batch.buckets.len() + 1;
         Self {
             pieces: Vec::with_capacity(batch.table.runs.len()),
             size_bytes: 0,
@@ -325,6 +342,7 @@ impl Sorted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::FastMap;
 
     /// Sorting keeps every record with its checksum, makes one run of each channel and leaves state records in order.
     #[test]
@@ -333,6 +351,8 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut batch = Batch::default();
             let mut next = [0_u64; 6];
+            // As left by earlier batches.
+            let mut hints = [(); 6].map(|()| BucketHint(rng.u32(..8)));
             let mut states = Vec::new();
             let mut payloads: FastMap<(ChannelId, Sequence), Vec<u8>> = FastMap::default();
             for at in 0..200_i64 {
@@ -346,7 +366,8 @@ mod tests {
                 next[channel] += 1;
                 let payload = vec![rng.u8(..); rng.usize(..40)];
                 let (id, sequence) = (ChannelId(channel as u64), Sequence(next[channel]));
-                batch.push_message(id, sequence, Timestamp(at), (&payload).into());
+                let named = (id, &mut hints[channel]);
+                batch.push_message(named, sequence, Timestamp(at), (&payload).into());
                 payloads.insert((id, sequence), payload);
             }
             let closed = batch.close(Vec::new());

@@ -1,0 +1,213 @@
+//! The channels of a shard, by number and by name.
+//!
+//! Channels stand in slots, which deleted ones leave to later ones; two tables lead to the slots. What a publish touches
+//! is a few bytes of the table of names, small enough to stay in the processor's cache with thousands of channels, and
+//! its channel.
+
+use std::hash::BuildHasher as _;
+
+use compact_str::CompactString;
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+
+use super::Channel;
+use crate::types::{ChannelId, FastMap};
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    slots: Vec<Option<Channel>>,
+    free: Vec<u32>,
+    /// Slots by their channels' names. Of two channels of one name (after damage) the newer.
+    by_name: HashTable<u32>,
+    by_id: FastMap<ChannelId, u32>,
+    /// Names in lower case: two channels may not differ by case only.
+    by_folded_name: FastMap<CompactString, ChannelId>,
+    last_id: u64,
+}
+
+/// What a name turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameLookup {
+    /// A channel.
+    Found(ChannelId),
+    /// A channel has this name in another case.
+    OtherCase(ChannelId),
+    /// Free.
+    Free,
+}
+
+impl Channels {
+    pub(crate) fn look_up(&self, name: &str) -> NameLookup {
+        if let Some(channel) = self.slot_of_name(name).and_then(|slot| self.at(slot)) {
+            return NameLookup::Found(channel.id);
+        }
+        match self.by_folded_name.get(name.to_ascii_lowercase().as_str()) {
+            Some(id) => NameLookup::OtherCase(*id),
+            None => NameLookup::Free,
+        }
+    }
+
+    /// The channel of exactly this name.
+    #[inline]
+    pub(crate) fn named_mut(&mut self, name: &str) -> Option<&mut Channel> {
+        let slot = self.slot_of_name(name)?;
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// A number that no channel of this shard ever had.
+    pub(crate) fn new_id(&mut self) -> ChannelId {
+        self.last_id += 1;
+        ChannelId(self.last_id)
+    }
+
+    pub(crate) fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Numbers up to this are used.
+    pub(crate) fn use_ids(&mut self, last: u64) {
+        self.last_id = self.last_id.max(last);
+    }
+
+    pub(crate) fn insert(&mut self, channel: Channel) {
+        self.use_ids(channel.id.0);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("fewer channels than 2^32")
+        });
+        let old = self.by_id.insert(channel.id, slot);
+        assert!(old.is_none(), "channel ids are never reused");
+        self.by_folded_name.insert(channel.name.to_ascii_lowercase(), channel.id);
+        let Self { slots, by_name, .. } = self;
+        let hash = hash_of(&channel.name);
+        match by_name.find_mut(hash, |slot| is_named(slots, *slot, &channel.name)) {
+            Some(older) => *older = slot,
+            None => {
+                by_name.insert_unique(hash, slot, |slot| hash_of_slot(slots, *slot));
+            }
+        }
+        self.slots[slot as usize] = Some(channel);
+    }
+
+    pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Channel> {
+        let slot = self.by_id.remove(&id)?;
+        // Where damage has cost the record of a deletion, the name may be a later channel's already.
+        if let Some(channel) = self.at(slot) {
+            let hash = hash_of(&channel.name);
+            if let Ok(entry) = self.by_name.find_entry(hash, |named| *named == slot) {
+                entry.remove();
+            }
+        }
+        let channel = self.slots[slot as usize].take()?;
+        self.free.push(slot);
+        let folded = channel.name.to_ascii_lowercase();
+        if self.by_folded_name.get(&folded) == Some(&id) {
+            self.by_folded_name.remove(&folded);
+        }
+        Some(channel)
+    }
+
+    pub(crate) fn get(&self, id: ChannelId) -> Option<&Channel> {
+        self.at(*self.by_id.get(&id)?)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.slots.get_mut(*self.by_id.get(&id)? as usize)?.as_mut()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// All numbers, in order.
+    pub(crate) fn ids(&self) -> Vec<ChannelId> {
+        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn slot_of_name(&self, name: &str) -> Option<u32> {
+        self.by_name.find(hash_of(name), |slot| is_named(&self.slots, *slot, name)).copied()
+    }
+
+    fn at(&self, slot: u32) -> Option<&Channel> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+}
+
+fn hash_of(name: &str) -> u64 {
+    FxBuildHasher.hash_one(name)
+}
+
+fn is_named(slots: &[Option<Channel>], slot: u32, name: &str) -> bool {
+    slots[slot as usize].as_ref().is_some_and(|channel| channel.name == name)
+}
+
+fn hash_of_slot(slots: &[Option<Channel>], slot: u32) -> u64 {
+    slots[slot as usize].as_ref().map_or(0, |channel| hash_of(&channel.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{ChannelLimits, Monotonic};
+
+    fn channel(id: u64, name: &str) -> Channel {
+        Channel::new(ChannelId(id), name, ChannelLimits::default(), Monotonic(0))
+    }
+
+    /// Found by reading: where the record of a deletion is lost two channels have one name, and deleting the old one
+    /// hid the new one.
+    #[test]
+    fn the_old_channel_of_a_name_does_not_take_it_along() {
+        let mut channels = Channels::default();
+        channels.insert(channel(1, "A"));
+        channels.insert(channel(2, "A"));
+        channels.remove(ChannelId(1));
+        assert_eq!(channels.look_up("A"), NameLookup::Found(ChannelId(2)));
+        assert_eq!(channels.look_up("a"), NameLookup::OtherCase(ChannelId(2)));
+        channels.remove(ChannelId(2));
+        assert_eq!(channels.look_up("A"), NameLookup::Free);
+    }
+
+    /// Against plain maps, with many channels that come and go: slots are used again and every name leads to its own.
+    #[test]
+    fn names_and_numbers_lead_to_the_same_channels_as_plain_maps() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        let mut channels = Channels::default();
+        let mut known = std::collections::BTreeMap::new();
+        for _ in 0..5_000 {
+            let name = format!("some.rather.long.channel.name.{}", rng.u8(..));
+            match known.remove(&name) {
+                Some(id) if rng.bool() => {
+                    assert_eq!(channels.remove(id).map(|gone| gone.name.into()), Some(name));
+                }
+                Some(id) => {
+                    known.insert(name, id);
+                }
+                None => {
+                    let id = channels.new_id();
+                    channels.insert(Channel::new(
+                        id,
+                        &name,
+                        ChannelLimits::default(),
+                        Monotonic(0),
+                    ));
+                    known.insert(name, id);
+                }
+            }
+            assert_eq!(channels.len(), known.len());
+        }
+        assert!(channels.slots.len() <= 256, "slots are used again");
+        for number in 0..=255_u8 {
+            let name = format!("some.rather.long.channel.name.{number}");
+            let id = channels.named_mut(&name).map(|channel| channel.id);
+            assert_eq!(id, known.get(&name).copied());
+            if let Some(id) = id {
+                assert_eq!(channels.look_up(&name), NameLookup::Found(id));
+                assert_eq!(channels.get(id).map(|channel| channel.name.as_str()), Some(&*name));
+            }
+        }
+    }
+}
