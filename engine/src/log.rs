@@ -13,7 +13,6 @@ use crate::disk::{BLOCK_SIZE_BYTES, DiskFile};
 use crate::error::DiskError;
 use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
 use crate::format::{self, FrameHeader};
-use crate::index::Run;
 use crate::record::StateRecord;
 use crate::storage::Tuning;
 use crate::types::{
@@ -24,51 +23,18 @@ use crate::types::{
 pub(crate) mod batch;
 pub(crate) mod cache;
 pub(crate) mod scan;
+pub(crate) mod sealed;
 pub(crate) mod segment;
 
 use batch::{Batch, BatchRun, BucketHint, ClosedBatch};
-use cache::{CachedBytes, CachedFrame, FramePlace};
+use cache::CachedBytes;
+pub(crate) use sealed::{FrameWrite, OpenedSegment, RolledSegment, SealedBatch, span_us};
+use sealed::{cached, place_runs};
 use segment::PreparedSegment;
 
 /// Commits of one shard on their way to the disk at once: with 4 the device's latency is hidden (measured: 3-4 times
 /// the commits of 1), more only makes batches smaller.
 pub(crate) const COMMITS_IN_FLIGHT_MAX: usize = 4;
-
-/// A frame to be written: one write, durable when it returns.
-pub(crate) struct FrameWrite<F: DiskFile> {
-    pub file: Rc<F>,
-    pub position: u64,
-    pub buffer: Rc<F::Buffer>,
-    pub index: Index,
-    pub records_count: usize,
-}
-
-/// What the shard learns when a batch gets its place.
-pub(crate) struct SealedBatch<F> {
-    pub place: FramePlace,
-    pub frame: Rc<CachedFrame>,
-    /// The runs with their channels, in order.
-    pub runs: Vec<(ChannelId, Run)>,
-    /// If it is the first of a segment: that segment.
-    pub opened: Option<OpenedSegment<F>>,
-    /// If another segment was left for that: it takes no more.
-    pub rolled: Option<RolledSegment>,
-}
-
-/// A segment that begins to take frames.
-pub(crate) struct OpenedSegment<F> {
-    pub number: SegmentNumber,
-    pub generation: Generation,
-    pub file: Rc<F>,
-}
-
-/// A segment that takes no more frames.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RolledSegment {
-    pub number: SegmentNumber,
-    pub end: Position,
-    pub last_index: Index,
-}
 
 /// A batch that is on disk with all before it.
 #[derive(Debug)]
@@ -469,36 +435,4 @@ fn segment_header<F>(
         key_id: 0,
         store: store.clone(),
     }
-}
-
-fn place_runs(runs: &[BatchRun], place: FramePlace) -> Vec<(ChannelId, Run)> {
-    let placed = |run: &BatchRun| {
-        let span_ns = run.last_time.0.saturating_sub(run.first_time.0);
-        let placed = Run {
-            first: run.table.first,
-            first_time: run.first_time,
-            count: run.table.count,
-            bytes: run.bytes,
-            segment: place.0,
-            block: place.1,
-            record: run.table.record,
-            span_us: span_us(span_ns),
-        };
-        (run.table.channel, placed)
-    };
-    runs.iter().map(placed).collect()
-}
-
-/// Nanoseconds as microseconds, rounded up and bounded.
-pub(crate) fn span_us(span_ns: i64) -> u32 {
-    u32::try_from(span_ns.cast_unsigned().div_ceil(1_000)).unwrap_or(u32::MAX)
-}
-
-fn cached(batch: ClosedBatch, records: CachedBytes) -> Rc<CachedFrame> {
-    Rc::new(CachedFrame {
-        records,
-        offsets: batch.offsets,
-        lengths: batch.table.lengths,
-        runs: batch.table.runs,
-    })
 }
