@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::Authorization;
+use crate::partition::Partition;
 
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
 /// pace of its reader. A megabyte keeps a fast link busy for some milliseconds.
@@ -67,6 +68,8 @@ pub struct NetConfig {
     pub heartbeat_fail_count_max: u32,
     /// Whether clients are those of another NATS server: see [`crate::upstream`].
     pub has_upstream: bool,
+    /// The channels of this server, if several share its cluster id.
+    pub partition: Option<Arc<Partition>>,
     /// Whether a durable that is in use is taken over by its next subscriber.
     pub replaces_durable: bool,
     /// Who may connect; none: everybody, for everything. Never changed, so all cores share it.
@@ -95,6 +98,7 @@ impl Default for NetConfig {
             heartbeat_timeout_ms: 10_000,
             heartbeat_fail_count_max: 10,
             has_upstream: false,
+            partition: None,
             replaces_durable: false,
             authorization: None,
         }

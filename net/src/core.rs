@@ -36,6 +36,7 @@ use crate::link::{LinkBatch, LinkMessage};
 use crate::nats::emit;
 use crate::nats::parse::{ParseError, Parsed, parse};
 use crate::outbox::Outbox;
+use crate::partition::Registrations;
 use crate::stan::Stan;
 use crate::upstream::Upstream;
 use barrier::Barrier;
@@ -73,6 +74,7 @@ pub struct Core<D: Disk, R: Runtime> {
     pub(crate) barriers: Vec<Barrier>,
     pub(crate) startup: Startup,
     pub(crate) upstream: Upstream,
+    pub(crate) registrations: Registrations,
     /// Shards to take answers from and to dispatch: all that were touched since the last time.
     touched: Vec<ShardId>,
 }
@@ -95,6 +97,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             barriers: Vec::new(),
             startup: Startup::new(core_count),
             upstream: Upstream::default(),
+            registrations: Registrations::default(),
             touched: Vec::new(),
         }
     }

@@ -18,6 +18,7 @@ pub mod link;
 pub mod mesh;
 pub mod nats;
 pub mod outbox;
+pub mod partition;
 pub mod registry;
 pub mod session;
 pub mod sim;

@@ -21,6 +21,8 @@ pub enum Stop {
     Barrier,
     /// Too much is published and not acked.
     Credit,
+    /// The client of its last message is still being registered: see [`crate::partition`].
+    Registration,
 }
 
 /// How far the greeting went.

@@ -79,6 +79,8 @@ pub enum TimerCall {
         /// Which of its timers: only the last one set counts.
         round: u64,
     },
+    /// A message has waited long enough for its client: see [`crate::partition`].
+    Registration,
     /// A question was not answered in time.
     Unanswered {
         /// Names the question.
@@ -98,6 +100,8 @@ pub(crate) enum Question {
     Heartbeat(ClientKey),
     /// Does another server serve this cluster id?
     StandAlone,
+    /// Does another server have one of this one's channels?
+    Partition,
 }
 
 /// STAN's state on one core.
@@ -130,7 +134,10 @@ impl Stan {
             "shards are below their count"
         );
         Self {
-            subjects: Subjects::new(&config.cluster_id),
+            subjects: match config.partition {
+                Some(_) => Subjects::new(&config.cluster_id).partitioned(&config.cluster_id),
+                None => Subjects::new(&config.cluster_id),
+            },
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),
             spares: SpareBuffers::default(),
             places: Places::new(config.shard_count),
@@ -166,13 +173,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         now: Now,
     ) {
         match service {
-            Service::Connect => self.on_connect_request(id, payload, reply),
+            Service::Connect => self.on_connect_request(id, payload, reply, now),
             Service::Ping => self.on_client_ping(id, payload, reply),
             Service::Subscribe => self.on_subscription_request(id, payload, reply, now),
             Service::Unsubscribe | Service::CloseSubscription => {
                 self.on_unsubscribe_request(id, service, payload, reply);
             }
             Service::Close => self.on_close_request(id, payload, reply, now),
+            Service::Partition => self.on_partition_announced(payload, reply),
         }
     }
 
@@ -190,7 +198,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             }
             ServerInbox::Reply { core, nonce } => {
                 if usize::from(core.0) < self.hub.links.core_count() {
-                    self.send_stan_from(id, core, StanMessage::InboxReply { nonce });
+                    let payload = Bytes::copy_from_slice(payload);
+                    self.send_stan_from(id, core, StanMessage::InboxReply { nonce, payload });
                 }
             }
         }
@@ -236,7 +245,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             StanMessage::Connect(call) => self.on_connect_call(*call, now),
             StanMessage::Close { client_id, reply } => self.on_close_call(client_id, reply, now),
             StanMessage::Nudge(key) => self.on_nudge(key, now),
-            StanMessage::Registered(client) => self.hub.registry.insert(&client),
+            StanMessage::Registered(client) => {
+                self.hub.registry.insert(&client);
+                self.release_held(now);
+            }
             StanMessage::EndClient { key, operation } => {
                 self.on_end_client(from, key, operation, now)
             }
@@ -253,7 +265,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                     shard.end_subscription(&channel, &subscription, client, how, ticket, now);
                 });
             }
-            StanMessage::InboxReply { nonce } => self.on_question_answered(nonce, now),
+            StanMessage::InboxReply { nonce, payload } => {
+                self.on_question_answered(nonce, &payload, now);
+            }
             StanMessage::NobodyToAsk { nonce } => self.on_question_unanswered(nonce, now),
             StanMessage::CopiesSent => self.on_copies_sent(now),
             StanMessage::Ready(_) => self.on_core_ready(),
@@ -279,6 +293,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     pub(crate) fn on_stan_timer(&mut self, call: TimerCall, now: Now) {
         match call {
             TimerCall::Heartbeat { key, round } => self.on_heartbeat_due(key, round, now),
+            TimerCall::Registration => self.release_held(now),
             TimerCall::Unanswered { nonce } => self.on_question_unanswered(nonce, now),
         }
     }
@@ -287,16 +302,17 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         match self.stan.questions.remove(&nonce) {
             Some(Question::Probe { client_id }) => self.on_probe_failed(&client_id, now),
             Some(Question::Heartbeat(key)) => self.on_heartbeat_failed(key, now),
-            Some(Question::StandAlone) => self.on_stand_alone_silent(),
+            Some(Question::StandAlone | Question::Partition) => self.on_stand_alone_silent(),
             None => {}
         }
     }
 
-    fn on_question_answered(&mut self, nonce: u64, now: Now) {
+    fn on_question_answered(&mut self, nonce: u64, payload: &[u8], now: Now) {
         match self.stan.questions.remove(&nonce) {
             Some(Question::Probe { client_id }) => self.on_probe_answered(&client_id, now),
             Some(Question::Heartbeat(key)) => self.on_heartbeat_answered(key, now),
             Some(Question::StandAlone) => self.on_stand_alone_answered(),
+            Some(Question::Partition) => self.on_partition_refused(payload),
             None => {}
         }
     }
@@ -309,10 +325,21 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         wait_ms: u64,
         now: Now,
     ) -> Option<u64> {
+        self.ask_with(subject, b"", question, wait_ms, now)
+    }
+
+    /// The same with a payload.
+    pub(crate) fn ask_with(
+        &mut self,
+        subject: &[u8],
+        block: &[u8],
+        question: Question,
+        wait_ms: u64,
+        now: Now,
+    ) -> Option<u64> {
         let nonce = self.hub.rng.u64(..);
         let inbox = ServerInbox::Reply { core: self.hub.own(), nonce }.to_subject();
-        let message =
-            Message { subject, reply: Some(inbox.as_bytes()), header_bytes: None, block: b"" };
+        let message = Message { subject, reply: Some(inbox.as_bytes()), header_bytes: None, block };
         if !self.hub.route(&message, None) {
             return None;
         }

@@ -28,6 +28,8 @@ const STAND_ALONE_WAIT_MS: u64 = 250;
 /// INFO names all servers of a cluster; a message of nats-server is never larger than its own hard maximum.
 const LIMITS: ParseLimits =
     ParseLimits { control_line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 };
+/// The subscription to what other servers of this cluster id say about their channels.
+const PARTITION_SID: usize = 0;
 /// How a status of "nobody is there" begins.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503";
 
@@ -231,15 +233,20 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                     is_filtered: false,
                 };
                 self.hub.add_subscription(id, everything);
-                self.hub.write(id, 32, |out| emit::sub(out, INBOX_PATTERN.as_bytes(), 1));
+                let partition = self.stan.subjects.partition.as_deref();
+                self.hub.write(id, 64, |out| {
+                    emit::sub(out, INBOX_PATTERN.as_bytes(), 1);
+                    // Before the question: of two servers that start together one hears the other.
+                    if let Some(subject) = partition {
+                        emit::sub(out, subject.as_bytes(), PARTITION_SID);
+                    }
+                });
                 if self.upstream.is_alone {
                     self.subscribe_upstream();
                     return;
                 }
                 self.upstream.enter(Stage::Checking);
-                let subject = self.stan.subjects.connect.clone();
-                let question = Question::StandAlone;
-                let asked = self.ask(subject.as_bytes(), question, STAND_ALONE_WAIT_MS, now);
+                let asked = self.ask_who_else_serves(now);
                 assert!(asked.is_some(), "the connection takes everything");
             }
             Some(Stage::Subscribing) => {
@@ -250,14 +257,34 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
     }
 
-    /// Somebody has answered a request of this cluster id, which nobody else may.
-    pub(crate) fn on_stand_alone_answered(&mut self) {
-        let cluster_id = &self.hub.config.cluster_id;
-        let failure = format!("discovered another streaming server with cluster ID {cluster_id:?}");
+    /// Asks whether another server has this cluster id, or some of this server's channels.
+    fn ask_who_else_serves(&mut self, now: Now) -> Option<u64> {
+        if let Some((subject, announcement)) = self.partition_announcement() {
+            let (subject, question) = (subject.as_bytes(), Question::Partition);
+            return self.ask_with(subject, &announcement, question, STAND_ALONE_WAIT_MS, now);
+        }
+        let subject = self.stan.subjects.connect.clone();
+        self.ask(subject.as_bytes(), Question::StandAlone, STAND_ALONE_WAIT_MS, now)
+    }
+
+    /// Another server has a channel of this one.
+    pub(crate) fn on_partition_refused(&mut self, channel: &[u8]) {
+        let channel = String::from_utf8_lossy(channel);
+        self.fail_upstream(format!("another server has the channel {channel:?}"));
+    }
+
+    fn fail_upstream(&mut self, failure: String) {
         self.upstream.failure = Some(failure);
         if let Some(current) = &self.upstream.current {
             self.hub.close(current.connection, None);
         }
+    }
+
+    /// Somebody has answered a request of this cluster id, which nobody else may.
+    pub(crate) fn on_stand_alone_answered(&mut self) {
+        let cluster_id = &self.hub.config.cluster_id;
+        let failure = format!("discovered another streaming server with cluster ID {cluster_id:?}");
+        self.fail_upstream(failure);
     }
 
     /// Nobody else serves this cluster id.
@@ -272,9 +299,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(current) = self.upstream.current.as_mut() else { return };
         current.stage = Stage::Subscribing;
         let subjects = &self.stan.subjects;
-        let publishes = format!("{}.>", subjects.publish);
+        let partition = self.hub.config.partition.clone();
+        let partition = partition.as_deref();
+        let channels: Vec<&str> = partition.map_or(vec![">"], |own| own.channels().collect());
+        let publishes = channels.iter().map(|channel| format!("{}.{channel}", subjects.publish));
         let services = [
-            &publishes,
             &subjects.connect,
             &subjects.ping,
             &subjects.subscribe,
@@ -283,7 +312,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             &subjects.close,
         ];
         self.hub.write(current.connection, 512, |out| {
-            for (subject, sid) in services.into_iter().zip(2..) {
+            for (subject, sid) in publishes.chain(services.into_iter().cloned()).zip(2..) {
                 emit::sub(out, subject.as_bytes(), sid);
             }
             emit::ping(out);

@@ -200,6 +200,8 @@ pub enum StanMessage {
     },
     /// To the core that made the inbox: somebody answered.
     InboxReply {
+        /// What it says; most say nothing.
+        payload: Bytes,
         /// Names the question.
         nonce: u64,
     },

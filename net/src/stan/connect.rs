@@ -84,7 +84,13 @@ pub(crate) struct Home {
 
 impl<D: Disk, R: Runtime> Core<D, R> {
     /// A message to the discover subject.
-    pub(crate) fn on_connect_request(&mut self, id: ConnectionId, payload: &[u8], reply: &[u8]) {
+    pub(crate) fn on_connect_request(
+        &mut self,
+        id: ConnectionId,
+        payload: &[u8],
+        reply: &[u8],
+        now: Now,
+    ) {
         let call = match check_connect(payload, reply) {
             Ok(call) => call,
             Err(error) => {
@@ -94,6 +100,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 return;
             }
         };
+        self.note_connect(&call, now);
         let core = self.home_core(&call.client_id);
         self.send_stan_from(id, core, StanMessage::Connect(Box::new(call)));
     }
@@ -311,6 +318,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         };
         self.set_stage(client_id, Stage::Spreading);
         self.hub.registry.insert(&client);
+        self.release_held(now);
         self.watch_client(&client, now);
         self.broadcast_stan(|| StanMessage::Registered(client.clone()));
         let marks = self.hub.links.mark_all();

@@ -36,6 +36,12 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.refuse_publish(reply, "");
             return;
         };
+        if self.hub.config.partition.is_some()
+            && (!self.serves_channel(message.subject)
+                || self.holds_publish(id, &message, (payload, reply), now))
+        {
+            return;
+        }
         let Some((shard, is_direct)) = self.check_publish(id, &message, reply) else {
             self.refuse_publish(reply, message.guid);
             return;

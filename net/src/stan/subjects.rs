@@ -27,6 +27,8 @@ pub enum Service {
     CloseSubscription,
     /// `_STAN.close.<cluster>`.
     Close,
+    /// `_STAN.part.<cluster>`.
+    Partition,
 }
 
 /// The subjects of one cluster.
@@ -48,6 +50,8 @@ pub struct Subjects {
     pub close_subscription: String,
     /// See [`Service`].
     pub close: String,
+    /// See [`Service`]; none if nobody shares the cluster's name.
+    pub partition: Option<String>,
 }
 
 /// What an inbox of this server leads to.
@@ -94,7 +98,14 @@ impl Subjects {
             unsubscribe: format!("_STAN.unsub.{cluster_id}"),
             close_subscription: format!("_STAN.subclose.{cluster_id}"),
             close: format!("_STAN.close.{cluster_id}"),
+            partition: None,
         }
+    }
+
+    /// The same for a server that shares the cluster with others.
+    #[must_use]
+    pub fn partitioned(self, cluster_id: &str) -> Self {
+        Self { partition: Some(format!("_STAN.part.{cluster_id}")), ..self }
     }
 
     /// Whether `subject` is that of a publish to a channel.
@@ -115,7 +126,11 @@ impl Subjects {
             (&self.close_subscription, Service::CloseSubscription),
             (&self.close, Service::Close),
         ];
-        services.iter().find(|(name, _)| name.as_bytes() == subject).map(|(_, service)| *service)
+        let found = services.iter().find(|(name, _)| name.as_bytes() == subject);
+        found.map(|(_, service)| *service).or_else(|| {
+            let is_partition = self.partition.as_ref().map(String::as_bytes) == Some(subject);
+            is_partition.then_some(Service::Partition)
+        })
     }
 }
 

@@ -33,6 +33,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         reply: &[u8],
         now: Now,
     ) {
+        if self.hub.config.partition.is_some()
+            && let Ok(request) = SubscriptionRequest::decode(payload)
+            && (!self.serves_channel(request.subject)
+                || self.holds_subscription(id, &request, (payload, reply), now))
+        {
+            return;
+        }
         let checked = check_subscribe(payload, &self.hub.config, &self.hub.registry, now);
         let request = match checked {
             Ok(request) => request,
@@ -108,6 +115,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.answer_subscription(reply, errors::INVALID_UNSUBSCRIBE);
             return;
         };
+        if !self.serves_channel(request.subject) {
+            return;
+        }
         let how = match service {
             Service::Unsubscribe => SubscriptionEnd::Remove,
             _ => SubscriptionEnd::Close,

@@ -34,7 +34,7 @@ mod tests;
 
 pub use decode::DecodeError;
 pub use messages::{
-    Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, MsgProto, Ping,
+    Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, CtrlMsg, MsgProto, Ping,
     PingResponse, PubAck, PubMsg, StartPosition, SubscriptionRequest, SubscriptionResponse,
     UnsubscribeRequest,
 };

@@ -79,6 +79,18 @@ message! {
 }
 
 message! {
+    /// What servers say to each other.
+    CtrlMsg {
+        /// 4: the data are a list of channels.
+        1 => kind: u32,
+        /// Who says so.
+        2 => server_id: &'a str,
+        /// Of each channel its length in 16 bits, little-endian, and its name.
+        3 => data: &'a [u8],
+    }
+}
+
+message! {
     /// A message as a subscriber gets it.
     MsgProto {
         /// Its number in the channel.
