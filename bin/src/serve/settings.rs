@@ -32,7 +32,7 @@ pub(super) fn storage_config(options: &Options, seed: u64) -> Result<StorageConf
         shard_count: options.shards,
         payload_size_bytes_max,
         channels_max: options.channels_max,
-        limits: options.channel_limits,
+        limits: options.channel_limits.into(),
         seed,
         tuning: Tuning::default(),
     })

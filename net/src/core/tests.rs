@@ -45,7 +45,7 @@ impl Town {
             shard_count: Some(SHARD_COUNT),
             payload_size_bytes_max: 1 << 20,
             channels_max: net.channels_max,
-            limits: ChannelLimits::default(),
+            limits: ChannelLimits::default().into(),
             seed: 1,
             tuning: Tuning::default(),
         };
