@@ -1,6 +1,7 @@
 //! Transcripts: what clients send to cores, and what they get, over the real engine on a disk in memory.
 
 mod auth;
+mod discover;
 mod nats;
 mod stan;
 mod upstream;
