@@ -16,7 +16,7 @@ mod scan;
 mod tests;
 
 pub use error::{ConfError, Problem};
-pub use parse::{Outside, parse};
+pub use parse::{Outside, SIZE_BYTES_MAX, parse};
 
 use std::fmt;
 use std::sync::Arc;

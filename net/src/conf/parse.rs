@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 32;
 /// Files that include files: more is a circle.
 const INCLUDE_DEPTH_MAX: usize = 10;
 /// Text of all files, and of values that variables repeat, so that no few lines fill the memory.
-const SIZE_BYTES_MAX: usize = 4 << 20;
+pub const SIZE_BYTES_MAX: usize = 4 << 20;
 /// What a value counts beside its text.
 const VALUE_BYTES: usize = 16;
 /// How hashes of passwords start; they are no variables.
