@@ -171,7 +171,7 @@ mod tests {
             "\nAccepted for compatibility (no effect, a warning says why):\n",
             "  -file_sync                      every acknowledgement waits for the disk\n",
             "\nNot available yet (refused):\n  clustering: run one server\n      -cluster_node_id, ",
-            "  configuration files: use flags\n      -c, -config, -sc, -stan_config, -t\n",
+            "  -c, -config FILE                NATS configuration file, also for streaming if it is the only one;\n",
         ];
         for fragment in golden {
             assert!(help.contains(fragment), "{fragment:?} is not in:\n{help}");

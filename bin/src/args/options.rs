@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use weirlog_engine::limits::LimitRule;
 use weirlog_engine::types::ChannelLimits;
+use weirlog_net::auth::AuthorizationSpec;
+use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::UpstreamAddress;
 
 /// How many channels a server has room for unless told otherwise, as in the reference.
@@ -39,9 +42,17 @@ pub(crate) struct Options {
     pub(crate) server_name: Option<String>,
     /// The file that holds the process id while the server runs.
     pub(crate) pid_file: Option<PathBuf>,
+    /// What the subject of connect requests begins with.
+    pub(crate) discover_prefix: String,
+    /// Limits of channels that are not those of all.
+    pub(crate) limit_rules: Vec<LimitRule>,
+    /// What connections may do.
+    pub(crate) connections: ConnectionOptions,
+    /// Who may connect; `None`: everybody.
+    pub(crate) authorization: Option<AuthorizationSpec>,
     /// The largest message, headers included, that a client may publish.
     pub(crate) payload_bytes_max: usize,
-    /// Who may connect.
+    /// The login on the command line: part of `authorization`, or for the servers of `upstreams`.
     pub(crate) login: LoginOptions,
     /// What is logged.
     pub(crate) log: LogOptions,
@@ -52,6 +63,40 @@ impl Options {
     #[must_use]
     pub(crate) fn limits_are_default(&self) -> bool {
         self.channels_max == CHANNELS_MAX_DEFAULT && self.channel_limits == ChannelLimits::default()
+    }
+}
+
+/// What connections may do, and how they are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConnectionOptions {
+    /// Connections at once; 0 is unlimited.
+    pub(crate) connections_max: usize,
+    /// Subscriptions of one; 0 is unlimited.
+    pub(crate) subscriptions_max: usize,
+    /// The longest control line.
+    pub(crate) control_line_bytes_max: usize,
+    /// Bytes that may wait for one.
+    pub(crate) pending_bytes_max: usize,
+    /// A silent one is pinged after this time.
+    pub(crate) ping_interval: Duration,
+    /// Pings without an answer that are forgiven.
+    pub(crate) pings_out_max: u32,
+    /// A write may take this long.
+    pub(crate) write_deadline: Duration,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        let net = NetConfig::default();
+        Self {
+            connections_max: net.connections_max,
+            subscriptions_max: net.subscriptions_max,
+            control_line_bytes_max: net.control_line_bytes_max,
+            pending_bytes_max: net.pending_bytes_max,
+            ping_interval: Duration::from_millis(net.ping_interval_ms),
+            pings_out_max: net.ping_out_max,
+            write_deadline: Duration::from_millis(net.write_deadline_ms),
+        }
     }
 }
 

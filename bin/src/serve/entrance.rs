@@ -32,7 +32,7 @@ impl Entrance {
     pub(super) fn find(options: &Options) -> Result<Self, ServeError> {
         if options.upstreams.is_empty() {
             let authorization =
-                settings::authorization(&options.login).map_err(ServeError::Authorization)?;
+                settings::authorization(options).map_err(ServeError::Authorization)?;
             let address = settings::free_address(&options.listen)?;
             return Ok(Self::Port { address, authorization });
         }
