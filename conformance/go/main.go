@@ -32,6 +32,7 @@ func main() {
 		{"survive", nil, survive},
 		{"refuse", nil, refuse},
 		{"upstream", quickHeartbeats, upstream},
+		{"partition", quickHeartbeats, partition},
 		{"kill", nil, func(t *suite, s *server) { kill(t, s, *kills, *seed) }},
 	} {
 		if *only == "" || *only == pattern.name {

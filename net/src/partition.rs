@@ -35,31 +35,15 @@ pub struct Partition {
     channels: Vec<String>,
 }
 
-/// Why a list of channels is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PartitionError {
-    /// There is nothing to serve.
-    #[error("partitioning needs the channels of this server in store_limits.channels")]
-    Empty,
-    /// Neither a channel's name nor a pattern.
-    #[error("invalid channel name {0:?}")]
-    Pattern(String),
-}
-
 impl Partition {
     /// Of names and patterns.
-    ///
-    /// # Errors
-    /// See [`PartitionError`].
-    pub fn new(channels: Vec<String>) -> Result<Self, PartitionError> {
-        if channels.is_empty() {
-            return Err(PartitionError::Empty);
-        }
-        match channels.iter().find(|channel| !is_valid_channel_pattern(channel)) {
-            Some(channel) => Err(PartitionError::Pattern(channel.clone())),
-            None => Ok(Self { channels }),
-        }
+    #[must_use]
+    pub fn new(channels: Vec<String>) -> Self {
+        assert!(
+            channels.iter().all(|channel| is_valid_channel_pattern(channel)),
+            "they are checked where they are read"
+        );
+        Self { channels }
     }
 
     /// The names and patterns.
@@ -250,13 +234,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 mod tests {
     use super::*;
 
-    fn partition(channels: &[&str]) -> Result<Partition, PartitionError> {
+    fn partition(channels: &[&str]) -> Partition {
         Partition::new(channels.iter().map(|name| (*name).to_owned()).collect())
     }
 
     #[test]
     fn a_channel_of_both_is_named() {
-        let own = partition(&["orders.*", "stock"]).unwrap();
+        let own = partition(&["orders.*", "stock"]);
         for (other, expected) in [
             (&["bills", "orders.eu"][..], Some("orders.eu")),
             (&["orders.eu.1", "orders"], None),
@@ -264,7 +248,7 @@ mod tests {
             (&["stock"], Some("stock")),
             (&["*"], Some("*")),
         ] {
-            let bytes = partition(other).unwrap().announcement("other");
+            let bytes = partition(other).announcement("other");
             let message = CtrlMsg::decode(&bytes).unwrap();
             assert_eq!((message.kind, message.server_id), (PARTITIONING, "other"));
             assert_eq!(own.conflict(message.data), expected, "{other:?}");
@@ -274,11 +258,5 @@ mod tests {
         for end in 0..bytes.len() {
             assert_eq!(own.conflict(&bytes[..end]).is_some(), end >= 7);
         }
-    }
-
-    #[test]
-    fn a_list_of_nothing_or_of_no_channels_is_none() {
-        assert_eq!(partition(&[]), Err(PartitionError::Empty));
-        assert_eq!(partition(&["a", "b..c"]), Err(PartitionError::Pattern("b..c".to_owned())));
     }
 }

@@ -135,7 +135,8 @@ impl Stan {
         );
         Self {
             subjects: match config.partition {
-                Some(_) => Subjects::new(&config.cluster_id, &config.discover_prefix).partitioned(&config.cluster_id),
+                Some(_) => Subjects::new(&config.cluster_id, &config.discover_prefix)
+                    .partitioned(&config.cluster_id),
                 None => Subjects::new(&config.cluster_id, &config.discover_prefix),
             },
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),

@@ -132,7 +132,7 @@ pub(super) static MOOT_FLAGS: [MootFlag; 19] = [
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 14] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 13] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -151,12 +151,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 14] = [
         what: "fault tolerance groups",
         instead: "run one server and let a supervisor restart it",
         texts: &["ft_group"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "partitioning",
-        instead: "run one server for all channels",
-        switches: &["partitioning"],
         ..NOTHING
     },
     MissingFeature {

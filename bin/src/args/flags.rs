@@ -58,6 +58,10 @@ pub(super) struct ServeFlags {
     #[arg(long, help_heading = STREAMING, default_value = "false", num_args = 0..=1)]
     #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
     replace_durable: bool,
+    /// Serve only the channels in store_limits.channels: other servers of this cluster ID on the same -ns have the rest
+    #[arg(long, help_heading = STREAMING, default_value = "false", num_args = 0..=1)]
+    #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
+    partitioning: bool,
 
     /// Where messages are kept: file or memory (nats-streaming-server: memory unless told)
     #[arg(long, visible_alias = "st", value_name = "KIND", help_heading = STORAGE)]
@@ -236,6 +240,7 @@ impl ServeFlags {
                 failures_max: self.hb_fail_count,
             },
             is_durable_replaced: self.replace_durable,
+            is_partitioned: self.partitioning,
             listen: ListenAddress { host: self.addr, port: self.port.0 },
             upstreams: self.nats_server.0,
             server_name: self.server_name,

@@ -34,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) heartbeat: HeartbeatOptions,
     /// Whether a durable subscription that is in use goes to whoever asks for it next.
     pub(crate) is_durable_replaced: bool,
+    /// Whether only the channels of `limit_rules` are served: other servers of this cluster id have the rest.
+    pub(crate) is_partitioned: bool,
     /// Where clients connect.
     pub(crate) listen: ListenAddress,
     /// NATS servers whose clients are served; if there are none, this server listens.

@@ -53,6 +53,7 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
             failures_max: 10,
         },
         is_durable_replaced: false,
+        is_partitioned: false,
         listen: ListenAddress { host: "0.0.0.0".to_owned(), port: Some(4222) },
         server_name: None,
         pid_file: None,
@@ -357,7 +358,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 14] = [
+const REFUSED: [(&str, &str); 13] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -366,7 +367,6 @@ const REFUSED: [(&str, &str); 14] = [
          cluster_allow_add_remove_node=false",
     ),
     ("fault tolerance groups", "ft_group="),
-    ("partitioning", "partitioning=false"),
     (
         "SQL stores",
         "sql_driver= sql_source= sql_no_caching=false sql_max_open_conns=0 sql_bulk_insert_limit=0",
@@ -427,7 +427,7 @@ fn a_login_is_never_shown_and_an_empty_one_is_none() {
 #[test]
 fn these_tables_cover_all_flags() {
     let mut tested: BTreeSet<&str> =
-        ["T", "logtime", "h", "help", "v", "version", "t", "c", "config", "sc", "stan_config"]
+        ["T", "partitioning", "logtime", "h", "help", "v", "version", "t", "c", "config", "sc", "stan_config"]
             .into();
     tested.extend(VALUE_FLAGS.iter().flat_map(|(names, ..)| names.iter()));
     tested.extend(SWITCHES.iter().flat_map(|(names, _)| names.iter()));

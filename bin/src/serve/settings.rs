@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketA
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirlog_engine::limits::ChannelLimitRules;
+use weirlog_engine::limits::{ChannelLimitRules, NamePart};
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_net::auth::{AuthError, Authorization};
 use weirlog_net::config::NetConfig;
+use weirlog_net::partition::Partition;
 
 use super::error::ServeError;
 use crate::args::{ListenAddress, Options};
@@ -64,8 +65,22 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         ping_out_max: options.connections.pings_out_max,
         write_deadline_ms: milliseconds(options.connections.write_deadline).max(1),
         has_upstream: false,
+        partition: partition(options),
         authorization: None,
     }
+}
+
+/// The channels of this server, if it shares its cluster id.
+fn partition(options: &Options) -> Option<Arc<Partition>> {
+    let channels = options.limit_rules.iter().map(|rule| {
+        let parts = rule.pattern.iter().map(|part| match part {
+            NamePart::Exactly(text) => text.as_ref(),
+            NamePart::Any => "*",
+            NamePart::Rest => ">",
+        });
+        parts.collect::<Vec<_>>().join(".")
+    });
+    options.is_partitioned.then(|| Arc::new(Partition::new(channels.collect())))
 }
 
 /// Who may connect; none: everybody.

@@ -215,7 +215,6 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         "ft_group: x",
         "cluster { node_id: x }",
         "streaming { cluster { node_id: x } }",
-        "partitioning: true",
         "encrypt: true",
         "encryption_key: 53cret",
         "accounts {}",
@@ -371,4 +370,16 @@ fn a_check_says_that_all_is_valid() {
     assert_eq!(read("-c %1 -t", &["port: 1"]).unwrap().command, Command::Checked);
     assert_eq!(read("-t", &[]).unwrap().command, Command::Checked);
     assert_eq!(read("-t -c %1", &["prot: 1"]), Err("1:1: no such option: prot".to_owned()));
+}
+
+#[test]
+fn partitioning_needs_other_servers_and_channels() {
+    let with = "nats_server_url: \"nats://h\"\npartitioning: true\n";
+    let got = options(&format!("{with}store_limits {{ channels {{ a.b {{}}, \"c.>\" {{}} }} }}"));
+    assert!(got.is_partitioned);
+    assert_eq!(got.limit_rules.len(), 2);
+    let error = read("-c %1", &[with]).unwrap_err();
+    assert!(error.starts_with("partitioning needs this server's channels"), "{error}");
+    let error = read("-c %1", &["partitioning: true"]).unwrap_err();
+    assert!(error.starts_with("partitioning needs the NATS server"), "{error}");
 }

@@ -220,7 +220,7 @@ fn tls_and_refusals_are_told() {
 
 /// A town that has some channels of the cluster, up to where it asks who else has them.
 fn partitioned(core_count: u16) -> (Town, Peer, String) {
-    let own = Partition::new(vec!["mine.*".to_owned(), "other".to_owned()]).unwrap();
+    let own = Partition::new(vec!["mine.*".to_owned(), "other".to_owned()]);
     let own = Some(std::sync::Arc::new(own));
     let mut town = Town::new(core_count, |config| {
         config.has_upstream = true;
