@@ -186,7 +186,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         match *op {
             ServerOp::Info(json) => self.on_upstream_info(id, json),
             ServerOp::Msg { subject, reply, header_bytes, block } => {
-                self.on_upstream_message(id, &Message { subject, reply, header_bytes, block }, now);
+                self.on_upstream_message(
+                    id,
+                    &Message { subject, reply, header_bytes, block, shared: None },
+                    now,
+                );
             }
             ServerOp::Ping => self.hub.write(id, 8, emit::pong),
             ServerOp::Pong => self.on_upstream_pong(id, now),

@@ -25,16 +25,16 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         match *op {
             Op::Pub { subject, reply, payload } => {
-                self.on_publish(
-                    id,
-                    &Message { subject, reply, header_bytes: None, block: payload },
-                    now,
-                );
+                self.on_publish(id, &Message { reply, ..Message::plain(subject, payload) }, now);
             }
             Op::HPub { subject, reply, headers, block, .. } => {
                 if self.hub.sessions.get(id).is_some_and(|session| session.options.headers) {
                     let header_bytes = Some(headers.len());
-                    self.on_publish(id, &Message { subject, reply, header_bytes, block }, now);
+                    self.on_publish(
+                        id,
+                        &Message { header_bytes, reply, ..Message::plain(subject, block) },
+                        now,
+                    );
                 } else {
                     self.hub.close(id, None);
                 }

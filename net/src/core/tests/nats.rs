@@ -218,3 +218,54 @@ fn a_pong_says_that_all_cores_know_of_a_subscription() {
     assert!(heard.contains("PONG\r\n"));
     assert!(heard.contains("MSG a 1 0\r\n\r\n"), "{heard}");
 }
+
+/// 100 subscribers of a message of a megabyte held 100 megabytes: now they hold one, and each is still judged by what
+/// waits for it.
+#[test]
+fn a_large_message_is_kept_once_for_all_its_subscribers() {
+    let mut town = Town::new(2, |net| net.pending_bytes_max = 3 << 20);
+    let subscribers: Vec<Peer> = (0..100).map(|at| town.enter(at % 2)).collect();
+    for (at, peer) in subscribers.iter().enumerate() {
+        let queue = if at < 4 { " workers" } else { "" };
+        town.tell(*peer, format!("SUB a{queue} 1\r\nUNSUB 1 50\r\n"));
+    }
+    let publisher = town.enter(0);
+    let payload = "x".repeat((1 << 20) - 12);
+    let hpub = format!("HPUB a 12 {}\r\nNATS/1.0\r\n\r\n{payload}\r\n", 1 << 20);
+    for _ in 0..2 {
+        town.tell(publisher, &hpub);
+        town.settle();
+    }
+    let mut places = std::collections::BTreeSet::new();
+    for peer in &subscribers[4..] {
+        let outbox = town.cores[peer.core].outbox(peer.id).unwrap();
+        let (own_bytes, shared_bytes) = outbox.memory_bytes();
+        assert!(own_bytes <= 2048, "{own_bytes} for what stands around two payloads");
+        assert_eq!(shared_bytes, 2 << 20);
+        assert!(outbox.len() > shared_bytes, "what is shared counts for each");
+        places.insert(outbox.shared_place());
+    }
+    assert_eq!(places.len(), 2, "one copy a core");
+    let heard = town.heard(subscribers[99]);
+    let expected = format!("HMSG a 1 12 {}\r\nNATS/1.0\r\n\r\n{payload}\r\n", 1 << 20).repeat(2);
+    assert!(heard == expected, "as it was sent");
+    town.tell(publisher, &hpub);
+    town.settle();
+    assert!(town.is_closing(subscribers[50]), "three such messages are more than may wait");
+    assert!(!town.is_closing(subscribers[99]), "it has read the first two");
+}
+
+#[test]
+fn a_shared_payload_loses_its_headers_for_who_does_not_know_them() {
+    let mut town = Town::new(1, |_| {});
+    let publisher = town.enter(0);
+    let plain = town.join(0);
+    town.say(plain, "CONNECT {\"verbose\":false}\r\nSUB a 1\r\n");
+    let modern = town.enter(0);
+    town.say(modern, "SUB a 2\r\n");
+    let payload = "x".repeat(100_000);
+    town.say(publisher, format!("HPUB a r 12 100012\r\nNATS/1.0\r\n\r\n{payload}\r\n"));
+    assert!(town.heard(plain) == format!("MSG a 1 r 100000\r\n{payload}\r\n"));
+    let expected = format!("HMSG a 2 r 12 100012\r\nNATS/1.0\r\n\r\n{payload}\r\n");
+    assert!(town.heard(modern) == expected);
+}
