@@ -34,10 +34,11 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::info::{InfoKind, info_json};
 use crate::link::{LinkBatch, LinkMessage};
 use crate::nats::emit;
-use crate::nats::parse::{ParseError, Parsed, parse};
+use crate::nats::parse::{ParseError, ParseLimits, Parsed, parse};
 use crate::outbox::Outbox;
 use crate::stan::Stan;
 use crate::upstream::Upstream;
+use access::AUTHORIZATION_VIOLATION;
 use barrier::Barrier;
 use delivery::Courier;
 use startup::Startup;
@@ -161,7 +162,12 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         input: &[u8],
         now: Now,
     ) -> Result<Parsed<()>, ParseError> {
-        match parse(input, &self.hub.limits)? {
+        if self.hub.config.authorization.is_some() && self.is_out_of_turn(id, input) {
+            self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
+            return Ok(Parsed::Op { op: (), consumed: 0 });
+        }
+        let has_headers = self.hub.sessions.get(id).is_some_and(|session| session.options.headers);
+        match parse(input, &ParseLimits { has_headers, ..self.hub.limits })? {
             Parsed::Op { op, consumed } => {
                 self.on_op(id, &op, now);
                 Ok(Parsed::Op { op: (), consumed })

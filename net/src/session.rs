@@ -26,8 +26,10 @@ pub enum Stop {
 /// How far the greeting went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greeting {
-    /// INFO is sent, no PING came yet.
+    /// INFO is sent, no CONNECT came yet.
     First,
+    /// CONNECT came, and no PING behind it yet.
+    Introduced,
     /// A PONG was sent.
     Done,
 }

@@ -26,8 +26,11 @@ use crate::stan::subjects::{INBOX_PATTERN, INBOX_PREFIX, ServerInbox};
 /// Another server with the same cluster id answers within this (spec stan.md, 2.11).
 const STAND_ALONE_WAIT_MS: u64 = 250;
 /// INFO names all servers of a cluster; a message of nats-server is never larger than its own hard maximum.
-const LIMITS: ParseLimits =
-    ParseLimits { control_line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 };
+const LIMITS: ParseLimits = ParseLimits {
+    control_line_bytes_max: 64 << 10,
+    payload_bytes_max: 64 << 20,
+    has_headers: true,
+};
 /// How a status of "nobody is there" begins.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503";
 

@@ -102,6 +102,7 @@ impl Hub {
         let limits = ParseLimits {
             control_line_bytes_max: config.control_line_bytes_max,
             payload_bytes_max: config.payload_size_bytes_max,
+            has_headers: true,
         };
         Self {
             limits,

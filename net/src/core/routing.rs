@@ -240,11 +240,8 @@ impl Hub {
         session
             .outbox
             .write_with(hint, |out| emit::no_responders(out, reply, &subscription.sid, subject));
-        let counted = session.subscriptions.count_delivery(to.index);
+        // It does not count for the maximum of an UNSUB: the answer awaited may still come.
         self.after_write(id);
-        if counted == Counted::Last {
-            self.drop_subscription(to);
-        }
     }
 
     /// Adds a subscription of a connection and tells the other cores.

@@ -2,6 +2,7 @@
 
 mod auth;
 mod nats;
+mod reference;
 mod stan;
 mod upstream;
 
