@@ -8,6 +8,7 @@ mod access;
 mod barrier;
 mod delivery;
 mod hub;
+mod pacing;
 mod protocol;
 mod routing;
 mod sessions;
@@ -111,14 +112,17 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get(id) else { return id };
         let json = info_json(&self.hub.config, session.number, &session.client_ip, InfoKind::First);
         self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
-        let core_count = self.hub.links.core_count();
-        let connections_max = self.hub.config.connections_max.div_ceil(core_count);
-        if connections_max > 0 && self.hub.sessions.len() > connections_max {
+        let counted = self.hub.config.connections.enter(self.hub.config.connections_max);
+        if counted.is_none() {
             self.hub.close(id, Some("maximum connections exceeded"));
         }
+        if let Some(session) = self.hub.sessions.get_mut(id) {
+            session.counted = counted;
+        }
         self.await_credentials(id, now);
-        let ping_interval_ms = self.hub.config.ping_interval_ms;
-        self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
+        let NetConfig { first_ping_ms, ping_interval_ms, .. } = self.hub.config;
+        let first_ms = if first_ping_ms > 0 { first_ping_ms } else { ping_interval_ms };
+        self.hub.set_timer(now, first_ms.min(ping_interval_ms), TimerEvent::Ping(id));
         id
     }
 
@@ -129,12 +133,18 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.pings_out = 0;
         }
         let is_upstream = self.upstream.is(id);
+        let route_window = self.route_window();
+        self.hub.is_crowded = false;
         let mut consumed = 0;
-        let next = loop {
+        let mut next = loop {
             match self.hub.sessions.get(id) {
                 Some(session) if !session.is_closing => {
                     if session.stop.is_some() {
                         break Next::Wait;
+                    }
+                    if session.routed_bytes >= route_window {
+                        self.await_routes(id, now);
+                        continue;
                     }
                 }
                 _ => break Next::Close,
@@ -150,6 +160,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 Err(error) => self.hub.close(id, error.error_text()),
             }
         };
+        if !is_upstream && self.pause_if_crowded(id, now) {
+            next = Next::Wait;
+        }
         self.settle(now);
         Intake { consumed, next }
     }
@@ -229,6 +242,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         while let Some(event) = self.hub.timers.take_due(now.mono) {
             match event {
                 TimerEvent::Ping(id) => self.hub.check_alive(id, now),
+                TimerEvent::Crowded(id) => self.end_pause(id),
                 TimerEvent::Authentication(id) => self.check_credentials_came(id),
                 TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
                 TimerEvent::Stan(call) => self.on_stan_timer(call, now),

@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod connection_count;
 pub mod core;
 pub mod front;
 pub mod ids;

@@ -36,7 +36,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             Op::Unsub { sid, max } => self.on_unsub(id, sid, max),
             Op::Ping => self.on_ping(id, now),
             Op::Connect(json) => self.on_connect(id, json),
-            Op::Pong | Op::Info | Op::Ok => {}
+            Op::Pong => self.hub.on_pong(id, now),
+            Op::Info | Op::Ok => {}
             Op::Err(_) => self.hub.close(id, None),
         }
     }

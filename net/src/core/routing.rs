@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::hub::Hub;
+use crate::config::{CROWDED_QUARTERS, PUBLISH_OVERHEAD_BYTES};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{InterestChange, Matches, RemoteMatches, RemoteMembers};
 use crate::link::{LinkMessage, RouteBatch, RouteEntry};
@@ -187,6 +188,7 @@ impl Hub {
             self.links.push(core, LinkMessage::Routes(batch));
         }
         if let Some(session) = from.and_then(|id| self.sessions.get_mut(id)) {
+            session.routed_bytes += message.block.len() + PUBLISH_OVERHEAD_BYTES;
             self.links.mark(core, &mut session.marks);
         }
     }
@@ -310,7 +312,9 @@ impl Hub {
 
     fn after_write(&mut self, id: ConnectionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.outbox.len() > self.config.pending_bytes_max {
+        let pending_bytes_max = self.config.pending_bytes_max;
+        self.is_crowded |= session.outbox.len() > pending_bytes_max / 4 * CROWDED_QUARTERS;
+        if session.outbox.len() > pending_bytes_max {
             self.cut_slow_consumer(id);
         } else if !session.is_flush_due {
             session.is_flush_due = true;
