@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::Authorization;
+use crate::connection_count::ConnectionCount;
 use crate::partition::Partition;
 
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
@@ -14,6 +15,17 @@ pub const OUTBOX_RESUME_BYTES: usize = OUTBOX_SOFT_BYTES / 2;
 pub const CONNECTION_UNACKED_BYTES_MAX: usize = 16 << 20;
 /// The same for all connections of a core together.
 pub const CORE_UNACKED_BYTES_MAX: usize = 64 << 20;
+/// Bytes of core NATS messages on the way to other cores from one connection, above which it is not read further: some
+/// hundred microseconds of work, so that the wait for word of it costs nothing beside.
+pub const ROUTED_BYTES_MAX: usize = 1 << 20;
+/// The same for all connections of a core together, as long as each has its least share.
+pub const CORE_ROUTED_BYTES_MAX: usize = 64 << 20;
+/// That least share: a read's worth.
+pub const ROUTED_BYTES_MIN: usize = 64 << 10;
+/// A connection that has more than three quarters of `pending_bytes_max` waiting holds those back that publish to it.
+pub const CROWDED_QUARTERS: usize = 3;
+/// How long such a publisher is not read: within what the reference takes for a read, 2 to 10 ms.
+pub const CROWDED_PAUSE_MS: u64 = 5;
 /// What a published message costs beside its payload: channel, ids, its place in a queue.
 pub const PUBLISH_OVERHEAD_BYTES: usize = 64;
 /// Bytes of deliveries on the way from one core to one connection of another.
@@ -59,8 +71,12 @@ pub struct NetConfig {
     pub write_deadline_ms: u64,
     /// Connections at most, over all cores; 0: no limit.
     pub connections_max: usize,
+    /// The count of connections that the limit looks at: one for all cores.
+    pub connections: ConnectionCount,
     /// Subscriptions of a connection at most; 0: no limit.
     pub subscriptions_max: usize,
+    /// A new connection is pinged after this long, however busy it is, to measure its round trip; 0: it is not.
+    pub first_ping_ms: u64,
     /// A connection that was silent for this long is pinged.
     pub ping_interval_ms: u64,
     /// Pings without answer, after which a connection is stale.
@@ -97,7 +113,9 @@ impl Default for NetConfig {
             pending_bytes_max: 64 << 20,
             write_deadline_ms: 10_000,
             connections_max: 65_536,
+            connections: ConnectionCount::default(),
             subscriptions_max: 0,
+            first_ping_ms: 2_000,
             ping_interval_ms: 120_000,
             ping_out_max: 2,
             heartbeat_interval_ms: 30_000,

@@ -8,6 +8,7 @@ mod access;
 mod barrier;
 mod delivery;
 mod hub;
+mod pacing;
 mod protocol;
 mod routing;
 mod sessions;
@@ -34,11 +35,12 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::info::{InfoKind, info_json};
 use crate::link::{LinkBatch, LinkMessage};
 use crate::nats::emit;
-use crate::nats::parse::{ParseError, Parsed, parse};
+use crate::nats::parse::{ParseError, ParseLimits, Parsed, parse};
 use crate::outbox::Outbox;
 use crate::partition::Registrations;
 use crate::stan::Stan;
 use crate::upstream::Upstream;
+use access::AUTHORIZATION_VIOLATION;
 use barrier::Barrier;
 use delivery::Courier;
 use startup::Startup;
@@ -113,14 +115,17 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get(id) else { return id };
         let json = info_json(&self.hub.config, session.number, &session.client_ip, InfoKind::First);
         self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
-        let core_count = self.hub.links.core_count();
-        let connections_max = self.hub.config.connections_max.div_ceil(core_count);
-        if connections_max > 0 && self.hub.sessions.len() > connections_max {
+        let counted = self.hub.config.connections.enter(self.hub.config.connections_max);
+        if counted.is_none() {
             self.hub.close(id, Some("maximum connections exceeded"));
         }
+        if let Some(session) = self.hub.sessions.get_mut(id) {
+            session.counted = counted;
+        }
         self.await_credentials(id, now);
-        let ping_interval_ms = self.hub.config.ping_interval_ms;
-        self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
+        let NetConfig { first_ping_ms, ping_interval_ms, .. } = self.hub.config;
+        let first_ms = if first_ping_ms > 0 { first_ping_ms } else { ping_interval_ms };
+        self.hub.set_timer(now, first_ms.min(ping_interval_ms), TimerEvent::Ping(id));
         id
     }
 
@@ -131,12 +136,18 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.pings_out = 0;
         }
         let is_upstream = self.upstream.is(id);
+        let route_window = self.route_window();
+        self.hub.is_crowded = false;
         let mut consumed = 0;
-        let next = loop {
+        let mut next = loop {
             match self.hub.sessions.get(id) {
                 Some(session) if !session.is_closing => {
                     if session.stop.is_some() {
                         break Next::Wait;
+                    }
+                    if session.routed_bytes >= route_window {
+                        self.await_routes(id, now);
+                        continue;
                     }
                 }
                 _ => break Next::Close,
@@ -152,6 +163,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 Err(error) => self.hub.close(id, error.error_text()),
             }
         };
+        if !is_upstream && self.pause_if_crowded(id, now) {
+            next = Next::Wait;
+        }
         self.settle(now);
         Intake { consumed, next }
     }
@@ -164,7 +178,12 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         input: &[u8],
         now: Now,
     ) -> Result<Parsed<()>, ParseError> {
-        match parse(input, &self.hub.limits)? {
+        if self.hub.config.authorization.is_some() && self.is_out_of_turn(id, input) {
+            self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
+            return Ok(Parsed::Op { op: (), consumed: 0 });
+        }
+        let has_headers = self.hub.sessions.get(id).is_some_and(|session| session.options.headers);
+        match parse(input, &ParseLimits { has_headers, ..self.hub.limits })? {
             Parsed::Op { op, consumed } => {
                 self.on_op(id, &op, now);
                 Ok(Parsed::Op { op: (), consumed })
@@ -226,6 +245,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         while let Some(event) = self.hub.timers.take_due(now.mono) {
             match event {
                 TimerEvent::Ping(id) => self.hub.check_alive(id, now),
+                TimerEvent::Crowded(id) => self.end_pause(id),
                 TimerEvent::Authentication(id) => self.check_credentials_came(id),
                 TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
                 TimerEvent::Stan(call) => self.on_stan_timer(call, now),

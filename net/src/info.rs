@@ -1,6 +1,10 @@
-//! What server and client say about themselves: INFO and CONNECT, both JSON.
+//! What server and client say about themselves: INFO here, CONNECT in `connect`, both JSON.
 
-use serde::{Deserialize, Serialize};
+mod connect;
+
+pub use connect::{Connect, ConnectError};
+
+use serde::Serialize;
 
 use crate::config::NetConfig;
 use crate::ids::ConnectionId;
@@ -72,122 +76,9 @@ pub fn client_number(connection: ConnectionId, core: u16) -> u64 {
     (u64::from(connection.generation) << 48 | slot_of_all) + 1
 }
 
-/// What a client says in CONNECT; a key that is missing means what the reference takes it for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Connect {
-    /// `+OK` for each operation.
-    pub verbose: bool,
-    /// Subjects of publishes are checked.
-    pub pedantic: bool,
-    /// A connection gets its own messages.
-    pub echo: bool,
-    /// HMSG is understood.
-    pub headers: bool,
-    /// 503 for a request that nobody receives.
-    pub no_responders: bool,
-    /// 0 or 1.
-    pub protocol: i64,
-    /// Shown in monitoring.
-    pub name: Option<String>,
-    /// An account: there are none to choose from.
-    pub account: Option<String>,
-    /// The same.
-    pub new_account: Option<bool>,
-}
-
-impl Default for Connect {
-    fn default() -> Self {
-        Self {
-            verbose: true,
-            pedantic: true,
-            echo: true,
-            headers: false,
-            no_responders: false,
-            protocol: 0,
-            name: None,
-            account: None,
-            new_account: None,
-        }
-    }
-}
-
-/// Why a CONNECT closes the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// Not JSON, or a field of another type.
-    #[error("malformed CONNECT")]
-    Malformed,
-    /// Neither 0 nor 1.
-    #[error("invalid client protocol")]
-    Protocol,
-    /// `no_responders` without `headers`.
-    #[error("no responders requires headers support")]
-    NoHeaders,
-    /// An account was asked for.
-    #[error("Authorization Violation")]
-    Account,
-}
-
-impl ConnectError {
-    /// The text of the `-ERR`; none: close without a word.
-    #[must_use]
-    pub fn error_text(self) -> Option<&'static str> {
-        match self {
-            Self::Malformed => None,
-            Self::Protocol => Some("invalid client protocol"),
-            Self::NoHeaders => Some("no responders requires headers support"),
-            Self::Account => Some("Authorization Violation"),
-        }
-    }
-}
-
-impl Connect {
-    /// Reads the JSON of a CONNECT.
-    ///
-    /// # Errors
-    /// The connection is to be closed.
-    pub fn parse(json: &[u8]) -> Result<Self, ConnectError> {
-        let connect: Self = serde_json::from_slice(json).map_err(|_| ConnectError::Malformed)?;
-        if !matches!(connect.protocol, 0 | 1) {
-            return Err(ConnectError::Protocol);
-        }
-        if connect.account.as_ref().is_some_and(|account| !account.is_empty())
-            || connect.new_account == Some(true)
-        {
-            return Err(ConnectError::Account);
-        }
-        if connect.no_responders && !connect.headers {
-            return Err(ConnectError::NoHeaders);
-        }
-        Ok(connect)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_keys_mean_what_the_reference_takes_them_for() {
-        let connect = Connect::parse(b"{\"lang\":\"go\",\"x\":{}}").unwrap();
-        assert_eq!(connect, Connect::default());
-        assert!(connect.verbose);
-        assert!(connect.pedantic);
-    }
-
-    #[test]
-    fn a_wrong_connect_closes_with_its_text() {
-        let text = |json: &str| Connect::parse(json.as_bytes()).unwrap_err().error_text();
-        assert_eq!(text("{"), None);
-        assert_eq!(text("{\"verbose\":3}"), None);
-        assert_eq!(text("{\"protocol\":2}"), Some("invalid client protocol"));
-        assert_eq!(
-            text("{\"no_responders\":true}"),
-            Some("no responders requires headers support")
-        );
-        assert_eq!(text("{\"account\":\"A\"}"), Some("Authorization Violation"));
-    }
 
     #[test]
     fn an_info_is_one_object_with_the_fields_clients_read() {

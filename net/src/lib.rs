@@ -10,6 +10,7 @@
 pub mod auth;
 pub mod conf;
 pub mod config;
+pub mod connection_count;
 pub mod core;
 pub mod front;
 pub mod ids;

@@ -9,6 +9,7 @@ use weirlog_engine::request::ClientKey;
 use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
 
 use crate::auth::{Identity, Permissions};
+use crate::connection_count::CountedConnection;
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::Connect;
 use crate::link::{Credit, Marks};
@@ -23,13 +24,17 @@ pub enum Stop {
     Credit,
     /// The client of its last message is still being registered: see [`crate::partition`].
     Registration,
+    /// Somebody it publishes to hardly keeps up.
+    Crowded,
 }
 
 /// How far the greeting went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greeting {
-    /// INFO is sent, no PING came yet.
+    /// INFO is sent, no CONNECT came yet.
     First,
+    /// CONNECT came, and no PING behind it yet.
+    Introduced,
     /// A PONG was sent.
     Done,
 }
@@ -55,6 +60,10 @@ pub struct Session {
     pub subscriptions: Subscriptions,
     /// What it caused to be sent to other cores.
     pub marks: Marks,
+    /// Bytes sent to other cores since it last waited for them.
+    pub routed_bytes: usize,
+    /// Its place among the connections of all cores; none: of this server's own making.
+    pub counted: Option<CountedConnection>,
     /// Published and not acked.
     pub unacked_bytes: usize,
     /// Why its input waits.
@@ -69,6 +78,10 @@ pub struct Session {
     pub active_at: Monotonic,
     /// Pings of ours without answer.
     pub pings_out: u32,
+    /// When the last ping without answer was sent.
+    pub pinged_at: Option<Monotonic>,
+    /// How long its last answer to a ping took, in nanoseconds; none: it has not answered one yet.
+    pub round_trip_ns: Option<u64>,
     /// Whether a write deadline is set.
     pub has_write_deadline: bool,
     /// STAN subscriptions of shards on this core that wait for room in the outbox.
@@ -128,6 +141,8 @@ impl Session {
             identity: Some(None),
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),
+            routed_bytes: 0,
+            counted: None,
             unacked_bytes: 0,
             stop: None,
             is_closing: false,
@@ -135,6 +150,8 @@ impl Session {
             is_flush_due: false,
             active_at: now,
             pings_out: 0,
+            pinged_at: None,
+            round_trip_ns: None,
             has_write_deadline: false,
             paused: Vec::new(),
             held_credits: Vec::new(),

@@ -340,7 +340,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     ) -> Option<u64> {
         let nonce = self.hub.rng.u64(..);
         let inbox = ServerInbox::Reply { core: self.hub.own(), nonce }.to_subject();
-        let message = Message { subject, reply: Some(inbox.as_bytes()), header_bytes: None, block };
+        let message = Message { reply: Some(inbox.as_bytes()), ..Message::plain(subject, block) };
         if !self.hub.route(&message, None) {
             return None;
         }

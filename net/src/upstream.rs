@@ -25,11 +25,14 @@ use crate::stan::subjects::{INBOX_PATTERN, INBOX_PREFIX, ServerInbox};
 
 /// Another server with the same cluster id answers within this (spec stan.md, 2.11).
 const STAND_ALONE_WAIT_MS: u64 = 250;
-/// INFO names all servers of a cluster; a message of nats-server is never larger than its own hard maximum.
-const LIMITS: ParseLimits =
-    ParseLimits { control_line_bytes_max: 64 << 10, payload_bytes_max: 64 << 20 };
 /// The subscription to what other servers of this cluster id say about their channels.
 const PARTITION_SID: usize = 0;
+/// INFO names all servers of a cluster; a message of nats-server is never larger than its own hard maximum.
+const LIMITS: ParseLimits = ParseLimits {
+    control_line_bytes_max: 64 << 10,
+    payload_bytes_max: 64 << 20,
+    has_headers: true,
+};
 /// How a status of "nobody is there" begins.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503";
 
@@ -188,7 +191,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         match *op {
             ServerOp::Info(json) => self.on_upstream_info(id, json),
             ServerOp::Msg { subject, reply, header_bytes, block } => {
-                self.on_upstream_message(id, &Message { subject, reply, header_bytes, block }, now);
+                self.on_upstream_message(
+                    id,
+                    &Message { subject, reply, header_bytes, block, shared: None },
+                    now,
+                );
             }
             ServerOp::Ping => self.hub.write(id, 8, emit::pong),
             ServerOp::Pong => self.on_upstream_pong(id, now),

@@ -426,9 +426,21 @@ fn a_login_is_never_shown_and_an_empty_one_is_none() {
 
 #[test]
 fn these_tables_cover_all_flags() {
-    let mut tested: BTreeSet<&str> =
-        ["T", "partitioning", "logtime", "h", "help", "v", "version", "t", "c", "config", "sc", "stan_config"]
-            .into();
+    let mut tested: BTreeSet<&str> = [
+        "T",
+        "partitioning",
+        "logtime",
+        "h",
+        "help",
+        "v",
+        "version",
+        "t",
+        "c",
+        "config",
+        "sc",
+        "stan_config",
+    ]
+    .into();
     tested.extend(VALUE_FLAGS.iter().flat_map(|(names, ..)| names.iter()));
     tested.extend(SWITCHES.iter().flat_map(|(names, _)| names.iter()));
     tested.extend(MOOT.iter().filter_map(|(flag, _)| flag.split('=').next()));

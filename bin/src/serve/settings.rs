@@ -64,9 +64,8 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         ping_interval_ms: milliseconds(options.connections.ping_interval).max(1),
         ping_out_max: options.connections.pings_out_max,
         write_deadline_ms: milliseconds(options.connections.write_deadline).max(1),
-        has_upstream: false,
         partition: partition(options),
-        authorization: None,
+        ..NetConfig::default()
     }
 }
 

@@ -72,12 +72,14 @@ impl Permissions {
         self.publish.allow.as_deref().is_none_or(hits) && !hits(&self.publish.deny)
     }
 
-    /// Whether `pattern` may be subscribed to, by itself or as a member of `queue`.
+    /// Whether `pattern` may be subscribed to, by itself or as a member of `queue`. One that is not valid lies within
+    /// no allowed entry.
     #[must_use]
     pub fn may_subscribe(&self, pattern: &[u8], queue: Option<&[u8]>) -> bool {
         let Rule { allow, deny } = &self.subscribe;
-        allow.as_deref().is_none_or(|entries| applies(entries, pattern, queue))
-            && !applies(deny, pattern, queue)
+        let hits =
+            |entries: &[Entry]| is_valid_pattern(pattern) && applies(entries, pattern, queue);
+        allow.as_deref().is_none_or(hits) && !hits(deny)
     }
 
     /// Whether some messages for `pattern`, which may be subscribed to, must not be delivered.

@@ -6,7 +6,7 @@ use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::Now;
 
-use super::{Core, TimerEvent};
+use super::{Core, Message, TimerEvent};
 use crate::auth::Credentials;
 use crate::ids::ConnectionId;
 use crate::nats::emit;
@@ -14,6 +14,11 @@ use crate::nats::op::Op;
 
 /// What a client is told whose credentials are wrong, or that did not send any.
 pub(crate) const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
+
+/// Subjects between servers, which clients may not publish to.
+const RESERVED_SUBJECTS: &[&[u8]] = &[b"_GR_.", b"$GR.", b"$NRG."];
+/// Subjects that have a meaning for a server when an answer is sent to them: clients may not name them as replies.
+const RESERVED_REPLIES: &[&[u8]] = &[b"_R_.", b"_GR_.", b"$GR.", b"$JS."];
 
 impl<D: Disk, R: Runtime> Core<D, R> {
     /// Takes a new connection for nobody, or for the user that those without credentials are.
@@ -39,6 +44,31 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     pub(crate) fn is_stranger(&self, id: ConnectionId, op: &Op<'_>) -> bool {
         let is_nobody = self.hub.sessions.get(id).is_some_and(|session| session.identity.is_none());
         is_nobody && !matches!(op, Op::Connect(_))
+    }
+
+    /// Whether a connection begins to say something else before it has said who it is: that is not read to its end.
+    pub(crate) fn is_out_of_turn(&self, id: ConnectionId, input: &[u8]) -> bool {
+        let is_nobody = self.hub.sessions.get(id).is_some_and(|session| session.identity.is_none());
+        let first = input.first().map(u8::to_ascii_uppercase);
+        is_nobody && first.is_some_and(|first| first != b'C')
+    }
+
+    /// Whether a connection may publish a message; it is told if not.
+    #[inline]
+    pub(crate) fn may_publish(&mut self, id: ConnectionId, message: &Message<'_>) -> bool {
+        let Some(session) = self.hub.sessions.get(id) else { return false };
+        let is_denied = session.permissions().is_some_and(|may| !may.may_publish(message.subject));
+        if is_denied || begins_with_any(message.subject, RESERVED_SUBJECTS) {
+            self.deny_publish(id, "to", message.subject);
+            return false;
+        }
+        if let Some(reply) = message.reply
+            && begins_with_any(reply, RESERVED_REPLIES)
+        {
+            self.deny_publish(id, "with Reply of", reply);
+            return false;
+        }
+        true
     }
 
     /// Finds out from the JSON of a CONNECT who a connection is. False: nobody who may come in.
@@ -73,9 +103,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// Tells a connection that its message was dropped.
     #[cold]
-    pub(crate) fn deny_publish(&mut self, id: ConnectionId, subject: &[u8]) {
+    fn deny_publish(&mut self, id: ConnectionId, how: &str, subject: &[u8]) {
         let subject = String::from_utf8_lossy(subject);
-        let text = format!("Permissions Violation for Publish to \"{subject}\"");
+        let text = format!("Permissions Violation for Publish {how} \"{subject}\"");
         self.hub.write(id, text.len() + 16, |out| emit::err(out, &text));
     }
 
@@ -94,4 +124,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         self.hub.write(id, text.len() + 16, |out| emit::err(out, &text));
     }
+}
+
+#[inline]
+fn begins_with_any(subject: &[u8], prefixes: &[&[u8]]) -> bool {
+    // Most subjects begin with a letter and need no more than this.
+    matches!(subject.first(), Some(b'_' | b'$'))
+        && prefixes.iter().any(|prefix| subject.starts_with(prefix))
 }

@@ -20,6 +20,8 @@ pub(crate) struct Barrier {
 pub(crate) enum Then {
     /// Answer a PING and read on.
     Pong(ConnectionId),
+    /// Read on a connection that has sent much to other cores.
+    ReadOn(ConnectionId),
     /// Publish a message that was kept.
     Publish {
         /// Who publishes.
@@ -66,6 +68,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     fn pass(&mut self, then: Then, now: Now) {
         match then {
             Then::Pong(id) => self.late_pong(id),
+            Then::ReadOn(id) => self.routes_applied(id),
             Then::Publish { connection, payload, reply } => {
                 self.on_held_publish(connection, &payload, &reply, now);
             }

@@ -24,6 +24,8 @@ use super::routing::Found;
 pub enum TimerEvent {
     /// Look whether a connection is still alive.
     Ping(ConnectionId),
+    /// Read on a connection that publishes to somebody who hardly keeps up.
+    Crowded(ConnectionId),
     /// Look whether a connection has said who it is.
     Authentication(ConnectionId),
     /// Look whether a write has made progress since so many bytes were sent.
@@ -82,6 +84,8 @@ pub struct Hub {
     /// Patterns that could match subjects which the server itself takes messages on.
     pub(crate) eavesdroppers: usize,
     pub(crate) found: Found,
+    /// Whether somebody who got a message has three quarters of what may wait.
+    pub(crate) is_crowded: bool,
     pub(crate) registry: Registry,
     pub(crate) timers: Timers<TimerEvent>,
     pub(crate) rng: Rng,
@@ -102,6 +106,7 @@ impl Hub {
         let limits = ParseLimits {
             control_line_bytes_max: config.control_line_bytes_max,
             payload_bytes_max: config.payload_size_bytes_max,
+            has_headers: true,
         };
         Self {
             limits,
@@ -113,6 +118,7 @@ impl Hub {
             interest_version: 1,
             eavesdroppers: 0,
             found: Found::default(),
+            is_crowded: false,
             registry: Registry::default(),
             timers: Timers::default(),
             rng: Rng::with_seed(seed),
@@ -266,8 +272,12 @@ impl Hub {
         if session.is_closing {
             return;
         }
+        // The first ping comes early and to everybody: the answer tells the round trip.
+        let is_first = self.config.first_ping_ms > 0
+            && session.pinged_at.is_none()
+            && session.round_trip_ns.is_none();
         let due = session.active_at.after_ms(interval_ms);
-        if due > now.mono {
+        if due > now.mono && !is_first {
             self.timers.set(due, TimerEvent::Ping(id));
             return;
         }
@@ -276,8 +286,19 @@ impl Hub {
             return;
         }
         session.pings_out += 1;
+        session.pinged_at = Some(now.mono);
         self.write(id, 8, emit::ping);
         self.set_timer(now, interval_ms, TimerEvent::Ping(id));
+    }
+
+    /// A connection has answered a ping.
+    pub(crate) fn on_pong(&mut self, id: ConnectionId, now: Now) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.pings_out = 0;
+        // One that nobody asked for tells nothing.
+        if let Some(pinged_at) = session.pinged_at.take() {
+            session.round_trip_ns = Some(now.mono.since(pinged_at));
+        }
     }
 
     /// Looks whether a connection has read on since `sent_total` bytes were sent.

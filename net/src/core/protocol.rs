@@ -8,7 +8,7 @@ use super::access::AUTHORIZATION_VIOLATION;
 use super::barrier::Then;
 use super::{Core, Message};
 use crate::ids::{ConnectionId, Subscriber};
-use crate::info::{Connect, InfoKind, info_json};
+use crate::info::{InfoKind, info_json};
 use crate::nats::emit;
 use crate::nats::op::Op;
 use crate::session::{Greeting, Stop, Subscription};
@@ -25,25 +25,19 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         match *op {
             Op::Pub { subject, reply, payload } => {
-                self.on_publish(
-                    id,
-                    &Message { subject, reply, header_bytes: None, block: payload },
-                    now,
-                );
+                self.on_publish(id, &Message { reply, ..Message::plain(subject, payload) }, now);
             }
             Op::HPub { subject, reply, headers, block, .. } => {
-                if self.hub.sessions.get(id).is_some_and(|session| session.options.headers) {
-                    let header_bytes = Some(headers.len());
-                    self.on_publish(id, &Message { subject, reply, header_bytes, block }, now);
-                } else {
-                    self.hub.close(id, None);
-                }
+                let header_bytes = Some(headers.len());
+                let message = Message { header_bytes, reply, ..Message::plain(subject, block) };
+                self.on_publish(id, &message, now);
             }
             Op::Sub { subject, queue, sid } => self.on_sub(id, subject, queue, sid),
             Op::Unsub { sid, max } => self.on_unsub(id, sid, max),
             Op::Ping => self.on_ping(id, now),
             Op::Connect(json) => self.on_connect(id, json),
-            Op::Pong | Op::Info | Op::Ok => {}
+            Op::Pong => self.hub.on_pong(id, now),
+            Op::Info | Op::Ok => {}
             Op::Err(_) => self.hub.close(id, None),
         }
     }
@@ -52,15 +46,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     #[inline]
     fn on_publish(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) {
         let Some(session) = self.hub.sessions.get(id) else { return };
-        let is_pedantic = session.options.pedantic;
-        if session.permissions().is_some_and(|may| !may.may_publish(message.subject)) {
-            self.deny_publish(id, message.subject);
-            return;
-        }
         let is_verbose = session.options.verbose;
         let no_responders = session.options.no_responders;
-        if is_pedantic && !is_valid_publish(message.subject) {
+        if session.options.pedantic && !is_valid_publish(message.subject) {
             self.hub.write(id, 40, |out| emit::err(out, "Invalid Publish Subject"));
+        }
+        if !self.may_publish(id, message) {
+            return;
         }
         if is_verbose {
             self.hub.write(id, 8, emit::ok);
@@ -108,18 +100,18 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let subscriptions_max = self.hub.config.subscriptions_max;
         let Some(session) = self.hub.sessions.get(id) else { return };
         let is_verbose = session.options.verbose;
-        if !is_valid_pattern(subject) {
-            self.hub.write(id, 32, |out| emit::err(out, "Invalid Subject"));
-            return;
-        }
         if session.permissions().is_some_and(|may| !may.may_subscribe(subject, queue)) {
             self.deny_subscription(id, subject, queue);
             return;
         }
+        if subscriptions_max > 0 && session.subscriptions.len() >= subscriptions_max {
+            self.hub.write(id, 48, |out| emit::err(out, "maximum subscriptions exceeded"));
+            return;
+        }
         // A sid in use: the first stays.
         if session.subscriptions.index_of(sid).is_none() {
-            if subscriptions_max > 0 && session.subscriptions.len() >= subscriptions_max {
-                self.hub.write(id, 48, |out| emit::err(out, "maximum subscriptions exceeded"));
+            if !is_valid_pattern(subject) {
+                self.hub.write(id, 32, |out| emit::err(out, "Invalid Subject"));
                 return;
             }
             let subscription = Subscription {
@@ -177,8 +169,12 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     fn pong(&mut self, id: ConnectionId) {
         self.hub.write(id, 8, emit::pong);
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
-        let is_first = std::mem::replace(&mut session.greeting, Greeting::Done) == Greeting::First;
-        if is_first && session.options.protocol >= 1 {
+        // Only after its CONNECT is it known whether a client understands another INFO.
+        if session.greeting != Greeting::Introduced {
+            return;
+        }
+        session.greeting = Greeting::Done;
+        if session.options.protocol >= 1 {
             let json = info_json(
                 &self.hub.config,
                 session.number,
@@ -190,7 +186,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 
     fn on_connect(&mut self, id: ConnectionId, json: &[u8]) {
-        let options = match Connect::parse(json) {
+        let Some(session) = self.hub.sessions.get(id) else { return };
+        let options = match session.options.updated_by(json) {
             Ok(options) => options,
             Err(error) => {
                 self.hub.close(id, error.error_text());
@@ -204,6 +201,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let is_verbose = options.verbose;
         session.options = options;
+        if session.greeting == Greeting::First {
+            session.greeting = Greeting::Introduced;
+        }
         // A second CONNECT begins anew.
         for (index, subscription) in session.subscriptions.take_all() {
             self.hub.forget_interest(Subscriber { connection: id, index }, subscription);

@@ -1,11 +1,15 @@
 //! Core NATS: who gets a message. Plain subscribers all, of each queue group one member in the whole server, chosen
 //! at random among those of all cores.
 
+use bytes::Bytes;
+
 use super::hub::Hub;
+use crate::config::{CROWDED_QUARTERS, PUBLISH_OVERHEAD_BYTES};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{InterestChange, Matches, RemoteMatches, RemoteMembers};
 use crate::link::{LinkMessage, RouteBatch, RouteEntry};
 use crate::nats::emit::{self, HeaderSizes};
+use crate::outbox::{Outbox, SHARED_SIZE_BYTES_MIN};
 use crate::session::{Counted, Subscription};
 use crate::stan::subjects::{INBOX_PREFIX, SERVICE_PREFIX};
 use crate::subject;
@@ -21,6 +25,8 @@ pub struct Message<'a> {
     pub header_bytes: Option<usize>,
     /// Headers and payload.
     pub block: &'a [u8],
+    /// The block once more, as a copy which several connections can share; made by `share`.
+    pub shared: Option<&'a Bytes>,
 }
 
 /// Who gets a message; kept between messages for its memory.
@@ -36,11 +42,7 @@ impl<'a> Message<'a> {
     /// A message without headers and reply.
     #[must_use]
     pub fn plain(subject: &'a [u8], payload: &'a [u8]) -> Self {
-        Self { subject, reply: None, header_bytes: None, block: payload }
-    }
-
-    fn payload(&self) -> &'a [u8] {
-        self.block.get(self.header_bytes.unwrap_or(0)..).unwrap_or_default()
+        Self { subject, reply: None, header_bytes: None, block: payload, shared: None }
     }
 }
 
@@ -53,6 +55,8 @@ impl Hub {
         let excluded =
             from.filter(|id| self.sessions.get(*id).is_some_and(|session| !session.options.echo));
         let mut is_delivered = false;
+        let shared = share(message, &found.here);
+        let message = &Message { shared: shared.as_ref(), ..*message };
         for subscriber in found.here.plain() {
             if Some(subscriber.connection) != excluded {
                 is_delivered |= self.deliver(*subscriber, message);
@@ -143,10 +147,7 @@ impl Hub {
             return false;
         }
         let has_headers = session.options.headers;
-        let size_hint = message.block.len() + message.subject.len() + 64;
-        session
-            .outbox
-            .write_with(size_hint, |out| write_message(out, subscription, message, has_headers));
+        write_message(&mut session.outbox, subscription, message, has_headers);
         let counted = session.subscriptions.count_delivery(to.index);
         self.after_write(to.connection);
         if counted == Counted::Last {
@@ -187,6 +188,7 @@ impl Hub {
             self.links.push(core, LinkMessage::Routes(batch));
         }
         if let Some(session) = from.and_then(|id| self.sessions.get_mut(id)) {
+            session.routed_bytes += message.block.len() + PUBLISH_OVERHEAD_BYTES;
             self.links.mark(core, &mut session.marks);
         }
     }
@@ -201,7 +203,8 @@ impl Hub {
             let block = take(&mut rest, entry.block_bytes);
             let reply = (!reply.is_empty()).then_some(reply);
             let header_bytes = entry.header_bytes.map(|count| count as usize);
-            self.route_here(&Message { subject, reply, header_bytes, block }, queue);
+            let message = Message { subject, reply, header_bytes, block, shared: None };
+            self.route_here(&message, queue);
         }
         assert!(rest.is_empty(), "entries cover the bytes");
     }
@@ -217,6 +220,8 @@ impl Hub {
                 self.route_to_group(queue, members, message, (None, None));
             }
         } else {
+            let shared = share(message, &found.here);
+            let message = &Message { shared: shared.as_ref(), ..*message };
             for subscriber in found.here.plain() {
                 self.deliver(*subscriber, message);
             }
@@ -237,11 +242,8 @@ impl Hub {
         session
             .outbox
             .write_with(hint, |out| emit::no_responders(out, reply, &subscription.sid, subject));
-        let counted = session.subscriptions.count_delivery(to.index);
+        // It does not count for the maximum of an UNSUB: the answer awaited may still come.
         self.after_write(id);
-        if counted == Counted::Last {
-            self.drop_subscription(to);
-        }
     }
 
     /// Adds a subscription of a connection and tells the other cores.
@@ -322,7 +324,9 @@ impl Hub {
 
     fn after_write(&mut self, id: ConnectionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        if session.outbox.len() > self.config.pending_bytes_max {
+        let pending_bytes_max = self.config.pending_bytes_max;
+        self.is_crowded |= session.outbox.len() > pending_bytes_max / 4 * CROWDED_QUARTERS;
+        if session.outbox.len() > pending_bytes_max {
             self.cut_slow_consumer(id);
         } else if !session.is_flush_due {
             session.is_flush_due = true;
@@ -338,21 +342,44 @@ struct Members<'a> {
     there: &'a [RemoteMembers],
 }
 
+/// A copy of a message's block for all who get it here to share, if it is large and they are several.
+fn share(message: &Message<'_>, here: &Matches<Subscriber>) -> Option<Bytes> {
+    let is_worth_it = message.block.len() >= SHARED_SIZE_BYTES_MIN
+        && here.plain().len() + here.groups().len() > 1;
+    is_worth_it.then(|| Bytes::copy_from_slice(message.block))
+}
+
 fn write_message(
-    out: &mut Vec<u8>,
+    outbox: &mut Outbox,
     subscription: &Subscription,
     message: &Message<'_>,
     has_headers: bool,
 ) {
-    let Message { subject, reply, .. } = *message;
-    match message.header_bytes {
-        Some(headers_bytes) if has_headers && headers_bytes > 0 => {
-            let sizes = HeaderSizes { headers_bytes, total_bytes: message.block.len() };
-            emit::hmsg_head(out, subject, &subscription.sid, reply, sizes);
-            out.extend_from_slice(message.block);
-            out.extend_from_slice(emit::LINE_END);
+    let Message { subject, reply, block, .. } = *message;
+    let sid = &subscription.sid;
+    // Who does not understand headers gets what is behind them.
+    let headers_bytes = message.header_bytes.unwrap_or(0);
+    let skipped_bytes = if has_headers { 0 } else { headers_bytes };
+    let content = block.get(skipped_bytes..).unwrap_or_default();
+    let head = |out: &mut Vec<u8>| {
+        if has_headers && headers_bytes > 0 {
+            let sizes = HeaderSizes { headers_bytes, total_bytes: content.len() };
+            emit::hmsg_head(out, subject, sid, reply, sizes);
+        } else {
+            emit::msg_head(out, subject, sid, reply, content.len());
         }
-        _ => emit::msg(out, subject, &subscription.sid, reply, message.payload()),
+    };
+    let head_bytes = subject.len() + sid.len() + reply.map_or(0, <[u8]>::len) + 64;
+    if let Some(shared) = message.shared {
+        outbox.write_with(head_bytes, head);
+        outbox.append_shared(shared.slice(skipped_bytes..));
+        outbox.append(emit::LINE_END);
+    } else {
+        outbox.write_with(head_bytes + content.len(), |out| {
+            head(out);
+            out.extend_from_slice(content);
+            out.extend_from_slice(emit::LINE_END);
+        });
     }
 }
 

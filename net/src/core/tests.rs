@@ -3,6 +3,7 @@
 mod auth;
 mod discover;
 mod nats;
+mod reference;
 mod stan;
 mod upstream;
 
@@ -39,7 +40,9 @@ impl Town {
     fn new(core_count: u16, change: impl FnOnce(&mut NetConfig)) -> Self {
         let executor = SimExecutor::new(1);
         let runtime = executor.runtime();
-        let mut net = NetConfig { shard_count: SHARD_COUNT, ..NetConfig::default() };
+        // Transcripts hold no pings but those that they are about.
+        let mut net =
+            NetConfig { shard_count: SHARD_COUNT, first_ping_ms: 0, ..NetConfig::default() };
         change(&mut net);
         let config = StorageConfig {
             cluster_id: net.cluster_id.clone(),

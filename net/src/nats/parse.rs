@@ -40,12 +40,14 @@ pub struct ParseLimits {
     pub control_line_bytes_max: usize,
     /// A message, its headers included. A size has at most nine digits, whatever this says.
     pub payload_bytes_max: usize,
+    /// Whether the client may send headers: if not, its HPUB is malformed.
+    pub has_headers: bool,
 }
 
 impl Default for ParseLimits {
     /// Those of nats-server.
     fn default() -> Self {
-        Self { control_line_bytes_max: 4096, payload_bytes_max: 1 << 20 }
+        Self { control_line_bytes_max: 4096, payload_bytes_max: 1 << 20, has_headers: true }
     }
 }
 
@@ -169,6 +171,9 @@ fn publish<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, Op<'a>> {
 fn publish_with_headers<'a>(input: &'a [u8], limits: &ParseLimits) -> Step<'a, Op<'a>> {
     let (input, _) = name("HPUB", input)?;
     let (input, line) = arguments(input, limits)?;
+    if !limits.has_headers {
+        return Err(MALFORMED);
+    }
     let next = || preceded(space0, token);
     let (subject, second, third, fourth) = fields(line, (token, next(), next(), opt(next())))?;
     let (reply, headers_size, total_size) =

@@ -62,7 +62,10 @@ fn the_greeting_says_that_credentials_are_wanted() {
 
 #[test]
 fn before_connect_any_other_operation_is_a_violation() {
-    for operation in ["PING\r\n", "PUB a 0\r\n\r\n", "SUB a 1\r\n", "UNSUB 1\r\n", "PONG\r\n"] {
+    // The first letter is enough.
+    let operations =
+        ["PING\r\n", "PUB a 0\r\n\r\n", "SUB a 1\r\n", "PONG\r\n", "P", "x", "\r\n", "PUB a 5\r\n"];
+    for operation in operations {
         let mut town = town_of(vec![root()]);
         let peer = town.join(0);
         assert_eq!(town.say(peer, operation), "-ERR 'Authorization Violation'\r\n");
@@ -157,4 +160,52 @@ fn a_channel_subscription_needs_the_permission_where_rules_speak_of_channels() {
     let mut subscribe = |channel: &str| town.subscribe(peer, &from_first("me", channel, "in.1")).0;
     assert!(subscribe("open").starts_with("_INBOX."));
     assert_eq!(subscribe("secret"), errors::CHANNEL_DENIED);
+}
+
+/// Answers of nats-server 2.15.2 to the same user. A denied message of a pedantic client lost the first of its two
+/// errors.
+#[test]
+fn what_is_denied_is_not_ok_and_a_wrong_subject_is_told_first() {
+    let denied = |how: &str, subject: &str| {
+        format!("-ERR 'Permissions Violation for {how} \"{subject}\"'\r\n")
+    };
+    let wrong = "-ERR 'Invalid Publish Subject'\r\n";
+    let cases = [
+        ("PUB no 0\r\n\r\n", denied("Publish to", "no")),
+        ("PUB no.* 0\r\n\r\n", wrong.to_owned() + &denied("Publish to", "no.*")),
+        ("PUB ok..a 0\r\n\r\n", wrong.to_owned() + &denied("Publish to", "ok..a")),
+        ("PUB ok.* 0\r\n\r\n", wrong.to_owned() + "+OK\r\n"),
+        ("PUB ok.a no.b 0\r\n\r\n", "+OK\r\n".to_owned()),
+        ("PUB ok.a $JS.x 0\r\n\r\n", denied("Publish with Reply of", "$JS.x")),
+        ("SUB no 1\r\n", denied("Subscription to", "no")),
+        ("SUB no..x 1\r\n", denied("Subscription to", "no..x")),
+        ("SUB ok..x 1\r\n", denied("Subscription to", "ok..x")),
+    ];
+    let rule = || rule(&["ok.>"], &["ok.no"]);
+    let mut town = town_of(vec![user("ann", rule(), rule())]);
+    for (input, answer) in cases {
+        let peer = town.join(0);
+        let connect = "CONNECT {\"user\":\"ann\",\"pass\":\"pw\"}\r\n";
+        assert_eq!(
+            town.say(peer, connect.to_owned() + input),
+            format!("+OK\r\n{answer}"),
+            "{input}"
+        );
+    }
+}
+
+#[test]
+fn the_limit_of_subscriptions_stands_between_permission_and_subject() {
+    let mut town = Town::new(1, |config| {
+        let users = vec![user("ann", RuleSpec::default(), rule(&["ok.>"], &[]))];
+        let spec = AuthorizationSpec { users, ..AuthorizationSpec::default() };
+        config.authorization = Some(Arc::new(Authorization::new(&spec).unwrap()));
+        config.subscriptions_max = 2;
+    });
+    let peer = login(&mut town, "ann");
+    assert_eq!(town.say(peer, "SUB ok.a 1\r\nSUB ok.b 2\r\n"), "");
+    let full = "-ERR 'maximum subscriptions exceeded'\r\n";
+    assert_eq!(town.say(peer, "SUB ok.a 1\r\n"), full, "though the sid is in use");
+    let heard = town.say(peer, "SUB no 4\r\n");
+    assert_eq!(heard, "-ERR 'Permissions Violation for Subscription to \"no\"'\r\n");
 }

@@ -129,18 +129,32 @@ fn faults_have_their_texts_and_close_as_they_should() {
 #[test]
 fn limits_of_connections_and_subscriptions_are_kept() {
     let mut town = Town::new(1, |net| {
-        net.connections_max = 1;
         net.subscriptions_max = 1;
     });
     let peer = town.enter(0);
     let heard = town.say(peer, "SUB a 1\r\nSUB b 2\r\nPUB b 0\r\n\r\n");
     assert_eq!(heard, "-ERR 'maximum subscriptions exceeded'\r\n");
     assert!(!town.is_closing(peer));
-    let now = town.now();
-    let id = town.cores[0].connection_opened(String::new(), now);
-    let second = Peer { core: 0, id };
-    assert!(town.is_closing(second));
-    assert!(town.heard(second).ends_with("-ERR 'maximum connections exceeded'\r\n"));
+}
+
+/// Each core allowed its share, rounded up: with one connection allowed two cores let two in, and with ten a core
+/// refused its sixth while the other was empty.
+#[test]
+fn the_limit_of_connections_is_one_for_all_cores() {
+    let mut town = Town::new(2, |net| net.connections_max = 2);
+    let first = town.enter(0);
+    town.enter(0);
+    for core in [0, 1] {
+        let now = town.now();
+        let id = town.cores[core].connection_opened(String::new(), now);
+        let refused = Peer { core, id };
+        assert!(town.is_closing(refused));
+        assert!(town.heard(refused).ends_with("-ERR 'maximum connections exceeded'\r\n"));
+        town.leave(refused);
+    }
+    town.leave(first);
+    let third = town.enter(1);
+    assert!(!town.is_closing(third));
 }
 
 #[test]
@@ -163,6 +177,69 @@ fn a_silent_connection_is_pinged_and_then_closed() {
     town.advance(400);
     assert_eq!(town.heard(peer), "PING\r\nPING\r\n-ERR 'Stale Connection'\r\n");
     assert!(town.is_closing(peer));
+}
+
+#[test]
+fn the_first_ping_is_for_all_and_its_answer_tells_the_round_trip() {
+    let mut town = Town::new(1, |net| net.first_ping_ms = 100);
+    let peer = town.enter(0);
+    town.advance(40);
+    town.say(peer, "PONG\r\nSUB a 1\r\n");
+    assert_eq!(town.cores[0].hub.sessions.get(peer.id).unwrap().round_trip_ns, None);
+    town.advance(40);
+    assert_eq!(town.heard(peer), "PING\r\n", "though it was not silent");
+    town.tell(peer, "PONG\r\n");
+    let round_trip_ns = town.cores[0].hub.sessions.get(peer.id).unwrap().round_trip_ns.unwrap();
+    assert!((1_000_000..50_000_000).contains(&round_trip_ns), "{round_trip_ns}");
+    town.advance(1_000);
+    assert_eq!(town.heard(peer), "", "the next one comes after a silence");
+}
+
+#[test]
+fn a_publisher_waits_while_a_subscriber_hardly_keeps_up() {
+    let mut town = Town::new(1, |net| net.pending_bytes_max = 10_000);
+    let slow = town.enter(0);
+    town.say(slow, "SUB a 1\r\n");
+    let fast = town.enter(0);
+    let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+    for _ in 0..7 {
+        let Intake { next, .. } = town.offer(fast, message.as_bytes());
+        assert!(matches!(next, Next::Read { .. }));
+    }
+    let Intake { consumed, next } = town.offer(fast, message.as_bytes());
+    assert_eq!((consumed, next), (message.len(), Next::Wait), "8,000 of 10,000 bytes wait");
+    assert_eq!(town.offer(fast, message.as_bytes()).consumed, 0);
+    town.cores[0].take_wakes();
+    town.advance(4);
+    assert_eq!(town.cores[0].take_wakes(), []);
+    town.advance(2);
+    assert_eq!(town.cores[0].take_wakes(), [fast.id]);
+    town.heard(slow);
+    let Intake { next, .. } = town.offer(fast, message.as_bytes());
+    assert!(matches!(next, Next::Read { .. }), "there is room again");
+}
+
+/// What one core sent to another was bounded by nothing: a fast publisher could fill the memory before the other core
+/// had its turn.
+#[test]
+fn a_publisher_waits_for_other_cores_after_a_window() {
+    let mut town = Town::new(2, |_| {});
+    let subscriber = town.enter(1);
+    town.say(subscriber, "SUB a 1\r\n");
+    let publisher = town.enter(0);
+    let message = format!("PUB a 100000\r\n{}\r\n", "x".repeat(100_000));
+    let many = message.repeat(30);
+    let Intake { consumed, next } = town.offer(publisher, many.as_bytes());
+    assert_eq!((consumed, next), (11 * message.len(), Next::Wait), "a window is 1 MiB");
+    town.settle();
+    assert_eq!(town.cores[0].take_wakes(), [publisher.id]);
+    town.tell(publisher, &many[consumed..]);
+    town.settle();
+    assert_eq!(town.heard(subscriber).matches("MSG").count(), 30);
+    // Who sends to its own core only waits for nobody.
+    let Intake { next, .. } =
+        town.offer(publisher, message.replace("PUB a", "PUB b").repeat(30).as_bytes());
+    assert!(matches!(next, Next::Read { .. }));
 }
 
 #[test]
@@ -217,4 +294,55 @@ fn a_pong_says_that_all_cores_know_of_a_subscription() {
     let heard = town.heard(subscriber);
     assert!(heard.contains("PONG\r\n"));
     assert!(heard.contains("MSG a 1 0\r\n\r\n"), "{heard}");
+}
+
+/// 100 subscribers of a message of a megabyte held 100 megabytes: now they hold one, and each is still judged by what
+/// waits for it.
+#[test]
+fn a_large_message_is_kept_once_for_all_its_subscribers() {
+    let mut town = Town::new(2, |net| net.pending_bytes_max = 3 << 20);
+    let subscribers: Vec<Peer> = (0..100).map(|at| town.enter(at % 2)).collect();
+    for (at, peer) in subscribers.iter().enumerate() {
+        let queue = if at < 4 { " workers" } else { "" };
+        town.tell(*peer, format!("SUB a{queue} 1\r\nUNSUB 1 50\r\n"));
+    }
+    let publisher = town.enter(0);
+    let payload = "x".repeat((1 << 20) - 12);
+    let hpub = format!("HPUB a 12 {}\r\nNATS/1.0\r\n\r\n{payload}\r\n", 1 << 20);
+    for _ in 0..2 {
+        town.tell(publisher, &hpub);
+        town.settle();
+    }
+    let mut places = std::collections::BTreeSet::new();
+    for peer in &subscribers[4..] {
+        let outbox = town.cores[peer.core].outbox(peer.id).unwrap();
+        let (own_bytes, shared_bytes) = outbox.memory_bytes();
+        assert!(own_bytes <= 2048, "{own_bytes} for what stands around two payloads");
+        assert_eq!(shared_bytes, 2 << 20);
+        assert!(outbox.len() > shared_bytes, "what is shared counts for each");
+        places.insert(outbox.shared_place());
+    }
+    assert_eq!(places.len(), 2, "one copy a core");
+    let heard = town.heard(subscribers[99]);
+    let expected = format!("HMSG a 1 12 {}\r\nNATS/1.0\r\n\r\n{payload}\r\n", 1 << 20).repeat(2);
+    assert!(heard == expected, "as it was sent");
+    town.tell(publisher, &hpub);
+    town.settle();
+    assert!(town.is_closing(subscribers[50]), "three such messages are more than may wait");
+    assert!(!town.is_closing(subscribers[99]), "it has read the first two");
+}
+
+#[test]
+fn a_shared_payload_loses_its_headers_for_who_does_not_know_them() {
+    let mut town = Town::new(1, |_| {});
+    let publisher = town.enter(0);
+    let plain = town.join(0);
+    town.say(plain, "CONNECT {\"verbose\":false}\r\nSUB a 1\r\n");
+    let modern = town.enter(0);
+    town.say(modern, "SUB a 2\r\n");
+    let payload = "x".repeat(100_000);
+    town.say(publisher, format!("HPUB a r 12 100012\r\nNATS/1.0\r\n\r\n{payload}\r\n"));
+    assert!(town.heard(plain) == format!("MSG a 1 r 100000\r\n{payload}\r\n"));
+    let expected = format!("HMSG a 2 r 12 100012\r\nNATS/1.0\r\n\r\n{payload}\r\n");
+    assert!(town.heard(modern) == expected);
 }

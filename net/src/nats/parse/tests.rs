@@ -3,7 +3,8 @@
 
 use super::*;
 
-const LIMITS: ParseLimits = ParseLimits { control_line_bytes_max: 64, payload_bytes_max: 32 };
+const LIMITS: ParseLimits =
+    ParseLimits { control_line_bytes_max: 64, payload_bytes_max: 32, has_headers: true };
 
 fn first(input: &[u8]) -> Result<Parsed<Op<'_>>, ParseError> {
     parse(input, &LIMITS)
