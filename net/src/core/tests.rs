@@ -3,6 +3,7 @@
 mod auth;
 mod discover;
 mod nats;
+mod reload;
 mod stan;
 mod upstream;
 
