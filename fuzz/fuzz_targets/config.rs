@@ -14,6 +14,6 @@ fuzz_target!(|data: &[u8]| {
         variable: &|name: &str| (!name.is_empty()).then(|| name.to_owned()),
     };
     if let Err(error) = parse(Path::new("fuzz.conf"), outside) {
-        assert!(error.to_string().starts_with("fuzz.conf:"));
+        assert!(error.place.line > 0, "{error}");
     }
 });

@@ -3,6 +3,7 @@
 //!
 //! The value is built before the cores start and never changes, so all of them share it.
 
+mod change;
 mod permissions;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
+pub use change::Login;
 pub use permissions::{PermissionSpec, Permissions, RuleSpec};
 
 /// How long a client may take for its CONNECT, unless told otherwise: two seconds, as in the reference.
@@ -91,6 +93,7 @@ pub type Identity = Option<Arc<Permissions>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation;
 
+#[derive(PartialEq, Eq)]
 struct User {
     password: Box<[u8]>,
     identity: Identity,

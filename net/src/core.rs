@@ -10,6 +10,7 @@ mod delivery;
 mod hub;
 mod pacing;
 mod protocol;
+mod reload;
 mod routing;
 mod sessions;
 mod startup;
@@ -19,6 +20,7 @@ mod windows;
 
 pub(crate) use barrier::Then;
 pub use hub::{Hub, Notice, TimerEvent};
+pub use reload::RuntimeSettings;
 pub(crate) use routing::take;
 pub use routing::{Found, Message};
 
@@ -412,6 +414,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 }
             }
             LinkMessage::Stan(message) => self.on_stan_message(from, message, now),
+            LinkMessage::Settings(settings) => self.on_settings(&settings, now),
         }
     }
 }

@@ -8,7 +8,7 @@ pub use subscriptions::{Counted, Subscription, Subscriptions};
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
 
-use crate::auth::{Identity, Permissions};
+use crate::auth::{Identity, Login, Permissions};
 use crate::connection_count::CountedConnection;
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::Connect;
@@ -56,6 +56,8 @@ pub struct Session {
     pub greeting: Greeting,
     /// Who it is, and so what it may do; none: it has yet to say so in CONNECT.
     pub identity: Option<Identity>,
+    /// As whom it came in, if `identity` says that it did.
+    pub login: Login,
     /// What it subscribed to.
     pub subscriptions: Subscriptions,
     /// What it caused to be sent to other cores.
@@ -139,6 +141,7 @@ impl Session {
             options: Connect::default(),
             greeting: Greeting::First,
             identity: Some(None),
+            login: Login::default(),
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),
             routed_bytes: 0,

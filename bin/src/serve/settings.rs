@@ -34,10 +34,15 @@ pub(super) fn storage_config(options: &Options, seed: u64) -> Result<StorageConf
         shard_count: options.shards,
         payload_size_bytes_max,
         channels_max: options.channels_max,
-        limits: ChannelLimitRules::new(options.channel_limits, options.limit_rules.clone()),
+        limits: limits(options),
         seed,
         tuning: Tuning::default(),
     })
+}
+
+/// The limits of all channels.
+pub(super) fn limits(options: &Options) -> ChannelLimitRules {
+    ChannelLimitRules::new(options.channel_limits, options.limit_rules.clone())
 }
 
 /// What the front is told.

@@ -32,20 +32,20 @@ pub struct PermissionSpec {
     pub subscribe: RuleSpec,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Entry {
     subject: Box<[u8]>,
     queue: Option<Box<[u8]>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Rule {
     allow: Option<Vec<Entry>>,
     deny: Vec<Entry>,
 }
 
 /// A user's permissions, compiled.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Permissions {
     publish: Rule,
     subscribe: Rule,

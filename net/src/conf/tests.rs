@@ -139,3 +139,46 @@ fn scalars_are_read_as_what_is_asked_for() {
         Err("dir/main.conf:1: expected a map {}".into())
     );
 }
+
+/// A short stand-in for the fuzz target of the same kind, for those who do not run that.
+#[test]
+fn no_text_panics_and_every_error_names_a_place() {
+    const PIECES: [&str; 24] = [
+        "a",
+        "$a",
+        "include a",
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        "\n)\n",
+        ":",
+        "=",
+        " ",
+        "\n",
+        ",",
+        ";",
+        "#",
+        "//",
+        "\"",
+        "'",
+        "\\",
+        "\\x4",
+        "\u{fc}",
+        "$2a$",
+        "64MB",
+    ];
+    let mut rng = fastrand::Rng::with_seed(1);
+    for _ in 0..20_000 {
+        let text: String =
+            (0..rng.usize(..24)).map(|_| PIECES[rng.usize(..PIECES.len())]).collect();
+        let outside = Outside {
+            read: &|_: &Path| Ok(text.clone()),
+            variable: &|name: &str| (!name.is_empty()).then(|| name.to_owned()),
+        };
+        if let Err(error) = parse(Path::new("any.conf"), outside) {
+            assert!(error.place.line > 0, "{text:?}: {error}");
+        }
+    }
+}

@@ -76,11 +76,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(authorization) = self.hub.config.authorization.as_ref().map(Arc::clone) else {
             return true;
         };
-        let decided = Credentials::parse(json).map(|given| authorization.decide(&given));
+        let given = Credentials::parse(json);
+        let decided = given.as_ref().map(|given| authorization.decide(given));
         let Some(session) = self.hub.sessions.get_mut(id) else { return false };
         // What was found out for another user does not hold any more.
         session.publisher.channel.clear();
         session.identity = decided.and_then(Result::ok);
+        session.login = given.map_or_else(Default::default, |given| authorization.login_of(&given));
         session.identity.is_some()
     }
 

@@ -4,6 +4,7 @@ mod auth;
 mod discover;
 mod nats;
 mod reference;
+mod reload;
 mod stan;
 mod upstream;
 
