@@ -15,6 +15,7 @@ mod compatible;
 mod flags;
 mod go_style;
 mod help;
+mod operation;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
 pub(crate) use help::{serve_help, sim_help};
 pub(crate) use options::{
-    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, Verbosity,
+    ListenAddress, LogFormat, LogOptions, LoginOptions, Options, SignalOptions, SignalOrder,
+    SignalTarget, SimOptions, StoreKind, Verbosity,
 };
 use values::ValueError;
 
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Serve(Options),
     /// Run the simulator.
     Sim(SimOptions),
+    /// Send a signal to a running server.
+    Signal(SignalOptions),
     /// Print [`serve_help`].
     Help,
     /// Print [`sim_help`].
@@ -177,10 +181,11 @@ fn serve(given: Vec<Given>) -> Result<Parsed, ArgsError> {
     }
     let (given, warnings) = sift(given)?;
     let flags: ServeFlags = typed_flags(&given)?;
-    let command = match (flags.help, flags.version) {
-        (true, _) => Command::Help,
-        (false, true) => Command::Version,
-        (false, false) => Command::Serve(flags.into_options()),
+    let command = match (flags.help, flags.version, flags.signal()) {
+        (true, _, _) => Command::Help,
+        (false, true, _) => Command::Version,
+        (false, false, Some(signal)) => Command::Signal(signal),
+        (false, false, None) => Command::Serve(flags.into_options()),
     };
     Ok(Parsed { command, warnings })
 }

@@ -7,6 +7,7 @@ mod args;
 mod banner;
 mod log;
 mod serve;
+mod signal;
 mod sim;
 
 fn main() -> ExitCode {
@@ -20,6 +21,12 @@ fn main() -> ExitCode {
     let text = match parsed.command {
         args::Command::Serve(options) => {
             return match serve::serve(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            };
+        }
+        args::Command::Signal(options) => {
+            return match signal::send(&options) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error),
             };

@@ -59,6 +59,10 @@ pub struct NetConfig {
     pub ping_interval_ms: u64,
     /// Pings without answer, after which a connection is stale.
     pub ping_out_max: u32,
+    /// From the first word of lame duck mode to the last closed connection.
+    pub lame_duck_ms: u64,
+    /// The part of it, at its start, in which clients may leave by themselves.
+    pub lame_duck_grace_ms: u64,
     /// Time between two heartbeats to a STAN client.
     pub heartbeat_interval_ms: u64,
     /// How long a STAN client has for its answer.
@@ -91,6 +95,8 @@ impl Default for NetConfig {
             subscriptions_max: 0,
             ping_interval_ms: 120_000,
             ping_out_max: 2,
+            lame_duck_ms: 120_000,
+            lame_duck_grace_ms: 10_000,
             heartbeat_interval_ms: 30_000,
             heartbeat_timeout_ms: 10_000,
             heartbeat_fail_count_max: 10,

@@ -8,6 +8,7 @@ mod access;
 mod barrier;
 mod delivery;
 mod hub;
+mod leave_taking;
 mod protocol;
 mod routing;
 mod sessions;
@@ -225,6 +226,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 TimerEvent::Ping(id) => self.hub.check_alive(id, now),
                 TimerEvent::Authentication(id) => self.check_credentials_came(id),
                 TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
+                TimerEvent::LameDuck => self.take_leave(now),
                 TimerEvent::Stan(call) => self.on_stan_timer(call, now),
             }
         }

@@ -14,6 +14,7 @@ pub mod front;
 pub mod ids;
 pub mod info;
 pub mod interest;
+pub mod lame_duck;
 pub mod link;
 pub mod mesh;
 pub mod nats;

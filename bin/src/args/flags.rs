@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
 
+use super::operation;
 use super::options::{
-    HeartbeatOptions, ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind,
-    Verbosity,
+    HeartbeatOptions, LameDuckOptions, ListenAddress, LogFormat, LogOptions, LoginOptions, Options,
+    SignalOptions, SignalTarget, SimOptions, StoreKind, Verbosity,
 };
 use super::upstreams::Upstreams;
 use super::values;
+use crate::log::SyslogTarget;
 
 const STREAMING: &str = "NATS Streaming options";
 const STORAGE: &str = "Storage";
@@ -22,6 +24,7 @@ const HEARTBEATS: &str = "Heartbeats";
 const NETWORK: &str = "Network";
 const AUTHORIZATION: &str = "Authorization (clients are asked if any of these is given)";
 const LOGGING: &str = "Logging";
+const OPERATION: &str = "Operation";
 const OTHER: &str = "Help";
 
 /// The flags of the server.
@@ -157,6 +160,39 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "T", help_heading = LOGGING, default_value = "true")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
     logtime: bool,
+    /// The form of the lines: text or json
+    #[arg(long, value_name = "FORM", help_heading = LOGGING, default_value = "text")]
+    #[arg(value_parser = operation::log_format)]
+    log_format: LogFormat,
+    /// Log to this file instead of standard error; SIGUSR1 opens it anew
+    #[arg(long, visible_alias = "l", value_name = "FILE", help_heading = LOGGING)]
+    log: Option<PathBuf>,
+    /// Above this size the log file is moved to a name with the time; 0 is never
+    #[arg(long, value_name = "SIZE", help_heading = LOGGING, default_value = "0")]
+    #[arg(value_parser = values::limit_bytes)]
+    log_size_limit: u64,
+    /// Log to the machine's syslog
+    #[arg(long, visible_alias = "s", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    syslog: bool,
+    /// Log to the syslog behind udp://host:port or unix:///path
+    #[arg(long, visible_alias = "r", value_name = "URL", help_heading = LOGGING)]
+    #[arg(value_parser = operation::syslog_target)]
+    remote_syslog: Option<SyslogTarget>,
+
+    /// At SIGUSR2, clients are told to go elsewhere; the last is closed after this
+    #[arg(long, value_name = "DURATION", help_heading = OPERATION, default_value = "2m")]
+    #[arg(value_parser = values::positive_duration)]
+    lame_duck_duration: Duration,
+    /// None is closed before this
+    #[arg(long, value_name = "DURATION", help_heading = OPERATION, default_value = "10s")]
+    #[arg(value_parser = values::positive_duration)]
+    lame_duck_grace_period: Duration,
+    /// Send a signal to a running server and end: stop, quit, term, reopen, reload or ldm, with =PID or
+    /// =PIDFILE behind it; without, the process that -pid names, or the only one there is
+    #[arg(long, visible_alias = "sl", value_name = "ORDER", help_heading = OPERATION)]
+    #[arg(value_parser = operation::signal)]
+    signal: Option<SignalOptions>,
 
     /// Print this text
     #[arg(long, visible_alias = "h", help_heading = OTHER, default_value = "false")]
@@ -169,6 +205,15 @@ pub(super) struct ServeFlags {
 }
 
 impl ServeFlags {
+    /// The signal to send, if that is what is asked for.
+    pub(super) fn signal(&self) -> Option<SignalOptions> {
+        let mut signal = self.signal.clone()?;
+        if let (SignalTarget::OnlyOne, Some(path)) = (&signal.target, &self.pid) {
+            signal.target = SignalTarget::PidFile(path.clone());
+        }
+        Some(signal)
+    }
+
     /// What these flags mean together.
     pub(super) fn into_options(self) -> Options {
         Options {
@@ -211,6 +256,14 @@ impl ServeFlags {
                     trace: self.stan_trace || self.stan_debug_and_trace,
                 },
                 is_time_shown: self.logtime,
+                format: self.log_format,
+                file: self.log,
+                file_bytes_max: self.log_size_limit,
+                syslog: self.remote_syslog.or(self.syslog.then_some(SyslogTarget::Local)),
+            },
+            lame_duck: LameDuckOptions {
+                duration: self.lame_duck_duration,
+                grace: self.lame_duck_grace_period,
             },
         }
     }

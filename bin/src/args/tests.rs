@@ -9,8 +9,9 @@ use std::time::Duration;
 use weirlog_net::front::upstream::UpstreamAddress;
 use weirlog_net::upstream::Login;
 
-use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, ListenAddress};
+use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, LameDuckOptions, ListenAddress};
 use super::*;
+use crate::log::SyslogTarget;
 
 fn words(line: &[&str]) -> Vec<OsString> {
     line.iter().map(OsString::from).collect()
@@ -57,10 +58,10 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         pid_file: None,
         payload_bytes_max: 1 << 20,
         login: LoginOptions::default(),
-        log: LogOptions {
-            server: Verbosity::default(),
-            streaming: Verbosity::default(),
-            is_time_shown: true,
+        log: LogOptions::default(),
+        lame_duck: LameDuckOptions {
+            duration: Duration::from_secs(120),
+            grace: Duration::from_secs(10),
         },
     };
     assert_eq!(options(&[]), expected);
@@ -73,7 +74,7 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 30] = [
     (&["ns", "nats_server"], "nats://h", |o| {
         o.upstreams =
             vec![UpstreamAddress { host: "h".to_owned(), port: 4222, login: Login::Open }];
@@ -100,10 +101,19 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
     (&["port"], "1", |o| o.listen.port = Some(1)),
     (&["user"], "ann", |o| o.login.user = "ann".to_owned()),
     (&["pass"], "53cret", |o| o.login.password = "53cret".to_owned()),
+    (&["log_format"], "JSON", |o| o.log.format = LogFormat::Json),
+    (&["l", "log"], "/log", |o| o.log.file = Some(PathBuf::from("/log"))),
+    (&["log_size_limit"], "1mb", |o| o.log.file_bytes_max = 1 << 20),
+    (&["r", "remote_syslog"], "udp://h:514", |o| {
+        o.log.syslog = Some(SyslogTarget::Udp("h:514".to_owned()));
+    }),
+    (&["lame_duck_duration"], "30s", |o| o.lame_duck.duration = Duration::from_secs(30)),
+    (&["lame_duck_grace_period"], "1s", |o| o.lame_duck.grace = Duration::from_secs(1)),
     (&["auth"], "T", |o| o.login.token = "T".to_owned()),
 ];
 
-const SWITCHES: [(&[&str], Change); 7] = [
+const SWITCHES: [(&[&str], Change); 8] = [
+    (&["s", "syslog"], |o| o.log.syslog = Some(SyslogTarget::Local)),
     (&["replace_durable"], |o| o.is_durable_replaced = true),
     (&["SD", "stan_debug"], |o| o.log.streaming.debug = true),
     (&["SV", "stan_trace"], |o| o.log.streaming.trace = true),
@@ -215,6 +225,14 @@ fn commands() {
     for line in [&["-v"][..], &["--version"], &["version"], &["-mm", "x", "-v"], &["-v=T"]] {
         assert_eq!(command(line), Command::Version, "{line:?}");
     }
+    let to = |order, target| Command::Signal(SignalOptions { order, target });
+    let one = to(SignalOrder::Quit, SignalTarget::Process(7));
+    assert_eq!(command(&["-sl", "quit=7"]), one);
+    assert_eq!(command(&["--signal=quit=7", "-P", "/run/w.pid"]), one);
+    assert_eq!(command(&["-sl", "ldm"]), to(SignalOrder::LameDuck, SignalTarget::OnlyOne));
+    let in_file = to(SignalOrder::LameDuck, SignalTarget::PidFile("/run/w.pid".into()));
+    assert_eq!(command(&["-P", "/run/w.pid", "-sl", "ldm"]), in_file);
+    check_error(&["-sl", "stop=0"], "-sl: a process id is at least 1: \"stop=0\"");
     assert!(version_line().starts_with("weirlog version 0."));
     let sim = |seed, seeds, steps| Command::Sim(SimOptions { seed, seeds, steps });
     assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
@@ -293,7 +311,7 @@ fn bad_values_name_the_flag_as_typed() {
 }
 
 /// Every flag without effect, with a value and why it is moot.
-const MOOT: [(&str, &str); 19] = [
+const MOOT: [(&str, &str); 20] = [
     ("file_compact_enabled=false", "segments are cleaned in the background"),
     ("file_compact_frag=50", "segments are cleaned in the background"),
     ("file_compact_interval=300", "segments are cleaned in the background"),
@@ -311,6 +329,7 @@ const MOOT: [(&str, &str); 19] = [
     ("file_truncate_bad_eof", "a torn end of the log is always cut off"),
     ("file_read_buffer_size=2mb", "reads are as long as what is asked for"),
     ("file_auto_sync=1m", "every acknowledgement waits for the disk"),
+    ("syslog_name=x", "it names a source of the Windows event log"),
     ("io_batch_size=1024", "batches follow the load"),
     ("io_sleep_time=0", "batches follow the load"),
 ];
@@ -338,7 +357,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 13] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -354,7 +373,6 @@ const REFUSED: [(&str, &str); 15] = [
     ),
     ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
     ("configuration files", "sc= stan_config= c= config= t=false"),
-    ("sending signals to a running server", "sl= signal="),
     ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
     (
         "TLS",
@@ -367,10 +385,6 @@ const REFUSED: [(&str, &str); 15] = [
          connect_retries=0",
     ),
     ("JetStream", "js=false jetstream=false sd= store_dir="),
-    (
-        "log files and syslog",
-        "l= log= log_size_limit=0 s=false syslog=false r= remote_syslog= syslog_name=",
-    ),
     ("limiting what a trace line shows", "max_traced_msg_len=0"),
     ("announcing another address to clients", "client_advertise="),
     ("writing the ports to a file", "ports_file_dir="),
@@ -408,7 +422,8 @@ fn a_login_is_never_shown_and_an_empty_one_is_none() {
 
 #[test]
 fn these_tables_cover_all_flags() {
-    let mut tested: BTreeSet<&str> = ["T", "logtime", "h", "help", "v", "version"].into();
+    let mut tested: BTreeSet<&str> =
+        ["T", "logtime", "h", "help", "v", "version", "sl", "signal"].into();
     tested.extend(VALUE_FLAGS.iter().flat_map(|(names, ..)| names.iter()));
     tested.extend(SWITCHES.iter().flat_map(|(names, _)| names.iter()));
     tested.extend(MOOT.iter().filter_map(|(flag, _)| flag.split('=').next()));

@@ -50,6 +50,8 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         shard_count,
         channels_max: options.channels_max,
         payload_size_bytes_max: options.payload_bytes_max,
+        lame_duck_ms: milliseconds(options.lame_duck.duration),
+        lame_duck_grace_ms: milliseconds(options.lame_duck.grace),
         heartbeat_interval_ms: milliseconds(options.heartbeat.interval),
         heartbeat_timeout_ms: milliseconds(options.heartbeat.timeout),
         heartbeat_fail_count_max: options.heartbeat.failures_max,

@@ -9,6 +9,7 @@ use super::windows::Windows;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{Interest, RemoteInterest};
+use crate::lame_duck::LameDuck;
 use crate::link::{Credit, LinkMessage, Links};
 use crate::nats::emit;
 use crate::nats::parse::ParseLimits;
@@ -28,6 +29,8 @@ pub enum TimerEvent {
     Authentication(ConnectionId),
     /// Look whether a write has made progress since so many bytes were sent.
     Write(ConnectionId, u64),
+    /// Close those clients whose turn it is.
+    LameDuck,
     /// STAN's.
     Stan(TimerCall),
 }
@@ -95,6 +98,8 @@ pub struct Hub {
     /// Connections whose input may be processed further.
     pub(crate) wakes: Vec<ConnectionId>,
     pub(crate) notices: Vec<Notice>,
+    /// Set when the server is about to go.
+    pub(crate) lame_duck: Option<LameDuck>,
 }
 
 impl Hub {
@@ -122,6 +127,7 @@ impl Hub {
             flushes: Vec::new(),
             wakes: Vec::new(),
             notices: Vec::new(),
+            lame_duck: None,
             config,
         }
     }

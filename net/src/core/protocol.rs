@@ -175,17 +175,15 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 
     fn pong(&mut self, id: ConnectionId) {
-        self.hub.write(id, 8, emit::pong);
-        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        let Self { hub, .. } = self;
+        hub.write(id, 8, emit::pong);
+        let Some(session) = hub.sessions.get_mut(id) else { return };
         let is_first = std::mem::replace(&mut session.greeting, Greeting::Done) == Greeting::First;
         if is_first && session.options.protocol >= 1 {
-            let json = info_json(
-                &self.hub.config,
-                session.number,
-                &session.client_ip,
-                InfoKind::Connected,
-            );
-            self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
+            let kind =
+                if hub.lame_duck.is_some() { InfoKind::LameDuck } else { InfoKind::Connected };
+            let json = info_json(&hub.config, session.number, &session.client_ip, kind);
+            hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Transcripts: what clients send to cores, and what they get, over the real engine on a disk in memory.
 
 mod auth;
+mod lame_duck;
 mod nats;
 mod stan;
 mod upstream;
