@@ -37,7 +37,7 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
-use crate::log::Log;
+use crate::log::{Level, Log, Part};
 use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
@@ -438,6 +438,11 @@ fn tell(log: &Log, notice: &Notice) {
             wall_time(),
             format!("Slow consumer: connection {number} of {client_ip} closed, {pending_bytes} bytes waited for it"),
         ),
+        Notice::Detail(detail) => {
+            let level = if detail.is_trace { Level::Trace } else { Level::Debug };
+            let part = if detail.is_streaming { Part::Streaming } else { Part::Server };
+            log.write(wall_time(), level, part, &detail.text);
+        }
         Notice::ClientTimedOut { client_id } => {
             log.info(wall_time(), format!("[Client:{client_id}] Timed out on heartbeats"));
         }

@@ -1,5 +1,7 @@
 //! The process from outside: its signals, its log file, its exit code.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail it")]
+
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -47,9 +49,8 @@ impl Server {
 
     /// Waits until a file has such a text in it.
     fn wait_for(&self, name: &str, text: &str) {
-        let has_text = |path: &Path| {
-            std::fs::read_to_string(path).is_ok_and(|content| content.contains(text))
-        };
+        let has_text =
+            |path: &Path| std::fs::read_to_string(path).is_ok_and(|content| content.contains(text));
         until(&format!("{text:?} in {name}"), || has_text(&self.path(name)));
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::Authorization;
+use crate::detail::Details;
 
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
 /// pace of its reader. A megabyte keeps a fast link busy for some milliseconds.
@@ -73,6 +74,8 @@ pub struct NetConfig {
     pub has_upstream: bool,
     /// Whether a durable that is in use is taken over by its next subscriber.
     pub replaces_durable: bool,
+    /// Debug and trace lines that are told.
+    pub details: Details,
     /// Who may connect; none: everybody, for everything. Never changed, so all cores share it.
     pub authorization: Option<Arc<Authorization>>,
 }
@@ -102,6 +105,7 @@ impl Default for NetConfig {
             heartbeat_fail_count_max: 10,
             has_upstream: false,
             replaces_durable: false,
+            details: Details::default(),
             authorization: None,
         }
     }

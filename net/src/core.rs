@@ -13,6 +13,7 @@ mod protocol;
 mod routing;
 mod sessions;
 mod startup;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -116,6 +117,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if connections_max > 0 && self.hub.sessions.len() > connections_max {
             self.hub.close(id, Some("maximum connections exceeded"));
         }
+        self.hub.debug_connection(id, "Client connection created");
         self.await_credentials(id, now);
         let ping_interval_ms = self.hub.config.ping_interval_ms;
         self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
@@ -173,6 +175,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// A connection is gone.
     pub fn connection_closed(&mut self, id: ConnectionId, now: Now) {
+        self.hub.debug_connection(id, "Client connection closed");
         let Some(mut session) = self.hub.sessions.remove(id) else { return };
         if self.upstream.is(id) {
             self.upstream_closed();
@@ -308,6 +311,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// `count` bytes of a connection's outbox were written. Tells whether that made something else possible.
     pub fn written(&mut self, id: ConnectionId, count: usize, now: Now) -> bool {
+        if self.hub.config.details.server_trace {
+            self.hub.trace_sent(id, count);
+        }
         let Some(session) = self.hub.sessions.get_mut(id) else { return false };
         session.outbox.advance(count);
         if session.paused.is_empty() && session.held_credits.is_empty() {

@@ -10,6 +10,7 @@
 pub mod auth;
 pub mod config;
 pub mod core;
+pub mod detail;
 pub mod front;
 pub mod ids;
 pub mod info;

@@ -133,7 +133,7 @@ pub(super) static MOOT_FLAGS: [MootFlag; 20] = [
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 13] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 11] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -213,18 +213,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 13] = [
         instead: "use the channels of NATS Streaming",
         switches: &["js", "jetstream"],
         texts: &["sd", "store_dir"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "limiting what a trace line shows",
-        instead: "leave it out",
-        numbers: &["max_traced_msg_len"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "announcing another address to clients",
-        instead: "listen on an address that clients can reach (-addr)",
-        texts: &["client_advertise"],
         ..NOTHING
     },
     MissingFeature {

@@ -106,6 +106,9 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "p", value_name = "PORT", help_heading = NETWORK)]
     #[arg(default_value = "4222", value_parser = Port::parse)]
     port: Port,
+    /// Address shown to clients, HOST or HOST:PORT [default: the one listened on]
+    #[arg(long, value_name = "ADDRESS", help_heading = NETWORK, value_parser = operation::advertised)]
+    client_advertise: Option<ListenAddress>,
     /// Name shown to clients [default: a random one]
     #[arg(long, visible_aliases = ["n", "name"], value_name = "NAME", help_heading = NETWORK)]
     #[arg(value_parser = values::name)]
@@ -156,6 +159,10 @@ pub(super) struct ServeFlags {
     #[arg(long = "DV", visible_alias = "DVV", help_heading = LOGGING, default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
     debug_and_trace: bool,
+    /// Bytes that a trace line shows of a payload; 0 is all
+    #[arg(long, value_name = "COUNT", help_heading = LOGGING, default_value = "0")]
+    #[arg(value_parser = operation::traced_bytes)]
+    max_traced_msg_len: usize,
     /// Start each line with the time
     #[arg(long, visible_alias = "T", help_heading = LOGGING, default_value = "true")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
@@ -237,6 +244,7 @@ impl ServeFlags {
             },
             is_durable_replaced: self.replace_durable,
             listen: ListenAddress { host: self.addr, port: self.port.0 },
+            advertised: self.client_advertise,
             upstreams: self.nats_server.0,
             server_name: self.server_name,
             pid_file: self.pid,
@@ -255,6 +263,7 @@ impl ServeFlags {
                     debug: self.stan_debug || self.stan_debug_and_trace,
                     trace: self.stan_trace || self.stan_debug_and_trace,
                 },
+                traced_bytes_max: self.max_traced_msg_len,
                 is_time_shown: self.logtime,
                 format: self.log_format,
                 file: self.log,

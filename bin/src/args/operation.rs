@@ -1,7 +1,7 @@
 //! The values of flags about the running process: where and how it logs, and which signal goes to which process.
 
-use super::options::{LogFormat, SignalOptions, SignalOrder, SignalTarget};
-use super::values::ValueError;
+use super::options::{ListenAddress, LogFormat, SignalOptions, SignalOrder, SignalTarget};
+use super::values::{self, ValueError};
 use crate::log::SyslogTarget;
 
 /// A form of log lines.
@@ -11,6 +11,25 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, ValueError> {
         "json" => Ok(LogFormat::Json),
         _ => Err(ValueError::UnknownLogFormat),
     }
+}
+
+/// The address of a server as its clients see it.
+pub(super) fn advertised(text: &str) -> Result<ListenAddress, ValueError> {
+    // Colons stand in an IPv6 address too: there a port needs brackets before it.
+    let is_bare = text.matches(':').count() > 1 && !text.contains("]:");
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !is_bare => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.map(values::at_least_one).transpose()?;
+    let port =
+        port.map(|port| u16::try_from(port).map_err(|_| ValueError::TooLarge)).transpose()?;
+    Ok(ListenAddress { host: values::host(host)?, port })
+}
+
+/// How much of a payload is traced.
+pub(super) fn traced_bytes(text: &str) -> Result<usize, ValueError> {
+    usize::try_from(values::limit_count(text)?).map_err(|_| ValueError::TooLarge)
 }
 
 /// The URL of a syslog daemon.
@@ -73,6 +92,19 @@ mod tests {
         for unknown in ["", "STOP", "kill", "=1"] {
             assert_eq!(signal(unknown), Err(ValueError::UnknownSignal), "{unknown}");
         }
+    }
+
+    #[test]
+    fn an_advertised_address_may_have_a_port() {
+        let made = |host: &str, port| Ok(ListenAddress { host: host.to_owned(), port });
+        assert_eq!(advertised("example.com"), made("example.com", None));
+        assert_eq!(advertised("example.com:4333"), made("example.com", Some(4333)));
+        assert_eq!(advertised("[::1]:4333"), made("::1", Some(4333)));
+        assert_eq!(advertised("::1"), made("::1", None));
+        assert_eq!(advertised("h:70000"), Err(ValueError::TooLarge));
+        assert!(advertised("h:x").is_err());
+        assert!(advertised("").is_err());
+        assert!(advertised(":4222").is_err());
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) is_durable_replaced: bool,
     /// Where clients connect.
     pub(crate) listen: ListenAddress,
+    /// The address that INFO shows instead; its port `None`: the one listened on.
+    pub(crate) advertised: Option<ListenAddress>,
     /// NATS servers whose clients are served; if there are none, this server listens.
     pub(crate) upstreams: Vec<UpstreamAddress>,
     /// The name shown to clients; `None`: one is made up.
@@ -121,6 +123,8 @@ pub(crate) struct LogOptions {
     pub(crate) server: Verbosity,
     /// What channels, clients and subscriptions log.
     pub(crate) streaming: Verbosity,
+    /// Bytes that a trace line shows of a payload; 0: all.
+    pub(crate) traced_bytes_max: usize,
     /// Whether each line starts with the time.
     pub(crate) is_time_shown: bool,
     /// How lines are written.
@@ -138,6 +142,7 @@ impl Default for LogOptions {
         Self {
             server: Verbosity::default(),
             streaming: Verbosity::default(),
+            traced_bytes_max: 0,
             is_time_shown: true,
             format: LogFormat::Text,
             file: None,

@@ -7,6 +7,7 @@ use weirlog_engine::types::{Monotonic, Now, ShardId};
 use super::sessions::Sessions;
 use super::windows::Windows;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
+use crate::detail::Detail;
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{Interest, RemoteInterest};
 use crate::lame_duck::LameDuck;
@@ -47,6 +48,8 @@ pub enum Notice {
         /// What waited for it.
         pending_bytes: usize,
     },
+    /// A debug or trace line.
+    Detail(Detail),
     /// A STAN client was closed because its heartbeats failed.
     ClientTimedOut {
         /// Its id.
@@ -181,6 +184,7 @@ impl Hub {
     /// Closes a connection, after an `-ERR` if there is a text and after what waits is written.
     pub(crate) fn close(&mut self, id: ConnectionId, error_text: Option<&str>) {
         if let Some(text) = error_text {
+            self.debug_connection(id, &format!("Closing: {text}"));
             self.write(id, text.len() + 16, |out| emit::err(out, text));
         }
         if let Some(session) = self.sessions.get_mut(id) {

@@ -19,6 +19,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// One operation of a connection that is open.
     #[inline]
     pub(crate) fn on_op(&mut self, id: ConnectionId, op: &Op<'_>, now: Now) {
+        if self.hub.config.details.server_trace {
+            self.hub.trace_said(id, op);
+        }
         if self.hub.config.authorization.is_some() && self.is_stranger(id, op) {
             self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
             return;

@@ -4,6 +4,7 @@ mod auth;
 mod lame_duck;
 mod nats;
 mod stan;
+mod telling;
 mod upstream;
 
 use std::time::Duration;
