@@ -16,6 +16,7 @@ mod files;
 mod flags;
 mod go_style;
 mod help;
+mod operation;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,8 @@ use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
 pub(crate) use help::{serve_help, sim_help};
 pub(crate) use options::{
-    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, Verbosity,
+    ListenAddress, LogFormat, LogOptions, LoginOptions, Options, SignalOptions, SignalOrder,
+    SignalTarget, SimOptions, StoreKind, Verbosity,
 };
 use values::ValueError;
 
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Sim(SimOptions),
     /// Say that flags and files are valid.
     Checked,
+    /// Send a signal to a running server.
+    Signal(SignalOptions),
     /// Print [`serve_help`].
     Help,
     /// Print [`sim_help`].
@@ -219,6 +223,9 @@ fn serve(given: Vec<Given>, vocabulary: &Vocabulary) -> Result<Parsed, ArgsError
     if own.help || own.version {
         let command = if own.help { Command::Help } else { Command::Version };
         return Ok(Parsed { command, warnings });
+    }
+    if let Some(signal) = own.signal() {
+        return Ok(Parsed { command: Command::Signal(signal), warnings });
     }
     let from_files = files::read(own.config_file(), own.stan_config_file(), vocabulary)?;
     let (mut all, file_warnings) = sift(from_files.flags)?;

@@ -7,6 +7,7 @@ mod args;
 mod banner;
 mod log;
 mod serve;
+mod signal;
 mod sim;
 
 fn main() -> ExitCode {
@@ -25,6 +26,12 @@ fn main() -> ExitCode {
             };
         }
         args::Command::Checked => "the configuration is valid\n".to_owned(),
+        args::Command::Signal(options) => {
+            return match signal::send(&options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            };
+        }
         args::Command::Help => args::serve_help(),
         args::Command::SimHelp => args::sim_help(),
         args::Command::Version => format!("{}\n", args::version_line()),

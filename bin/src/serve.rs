@@ -1,29 +1,27 @@
 //! Runs the server: one pinned executor a core, each with its shards and connections; a listener on the first hands
-//! accepted sockets to the cores in turn. SIGTERM and SIGINT end it after what is open is committed; SIGHUP reads the
-//! configuration again.
+//! accepted sockets to the cores in turn. Signals end it: see [`supervisor`].
 //!
 //! The order of a start: lock the directory, open the store, recover the shards of all cores, exchange clients, end
 //! what belongs to nobody, and only then listen.
 
+mod course;
 mod entrance;
 mod error;
 mod pid_file;
 mod reload;
 mod settings;
+mod supervisor;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender};
 use glommio::net::{AcceptedTcpStream, TcpListener};
-use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task};
 use weirlog_engine::disk::Disk;
 use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
 use weirlog_engine::disk::lock::{DirectoryLock, lock_directory};
@@ -41,11 +39,13 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
-use crate::log::Log;
+use crate::log::{Level, Log, Part};
+use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
 use pid_file::PidFile;
 use reload::Reloader;
+use supervisor::{End, Event, Supervisor, hear_signals};
 
 /// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
 /// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
@@ -57,22 +57,17 @@ const TICK_INTERVAL: Duration = Duration::from_millis(100);
 const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
 /// Operations in one ring.
 const RING_DEPTH: usize = 256;
-/// How soon a signal is seen: no more often, for an idle server sleeps.
-const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How soon a change of course is seen: no more often, for an idle server sleeps.
+const COURSE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// After a failed accept (no descriptors left) the listener waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Sockets on their way to a core.
 const HANDOFF_COUNT: usize = 1024;
 
-/// What a core tells the thread that started it.
-enum CoreEvent {
-    Listening,
-    Failed(ServeError),
-}
-
 /// What the listener's core tells another.
 enum Handoff {
     Socket(AcceptedTcpStream),
+    LameDuck,
     Stop,
 }
 
@@ -87,85 +82,84 @@ struct Seat {
     slots: ChannelSlots,
     mesh: MeshEnds,
     duty: Duty,
-    events: Sender<CoreEvent>,
+    events: Sender<Event>,
     log: Log,
 }
 
 /// How a core comes to its connections.
 enum Duty {
     /// It listens, and hands sockets on.
-    Lead {
-        entrance: Entrance,
-        others: Vec<SharedSender<Handoff>>,
-        is_stopping: Arc<AtomicBool>,
-        changes: Receiver<Arc<RuntimeSettings>>,
-    },
+    Lead(Lead),
     /// It gets them from the one that listens.
     Receive(SharedReceiver<Handoff>),
 }
 
+/// What the core that listens has to do.
+struct Lead {
+    entrance: Entrance,
+    others: Vec<SharedSender<Handoff>>,
+    course: Course,
+    /// Settings that were read again.
+    changes: Receiver<Arc<RuntimeSettings>>,
+}
+
 /// Runs the server until a signal ends it.
 pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
-    run_until_signal(options).map_err(|error| match error {
+    let (log, _log_thread) = Log::start(std::process::id(), &options.log)
+        .map_err(|error| ServeError::Log(error.to_string()))?;
+    let result = run_until_signal(options, &log).map_err(|error| match error {
         ServeError::Open { error, .. } if options.store == StoreKind::File => {
             ServeError::Open { directory: Some(options.directory.clone()), error }
         }
         other => other,
-    })
+    });
+    // Standard error gets it from `main`.
+    if let Err(error) = &result
+        && (options.log.file.is_some() || options.log.syslog.is_some())
+    {
+        log.fatal(wall_time(), format!("Failed to start: {error}"));
+    }
+    result
 }
 
-fn run_until_signal(options: &Options) -> Result<(), ServeError> {
-    let log = Log::new(std::process::id(), options.log);
+fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     abort_on_panic();
     let entrance = Entrance::find(options)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
     let info = open_shared(directory.as_deref(), &storage)?;
     let core_count = core_count(options, info.shard_count);
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-        .map_err(|error| ServeError::Signals(error.to_string()))?;
-    let _pid_file = PidFile::write(options.pid_file.as_deref())?;
+    let course = Course::new();
     let (events, inbox) = channel();
-    let (settings, changes) = channel();
+    hear_signals(events.clone()).map_err(|error| ServeError::Signals(error.to_string()))?;
+    let _pid_file = PidFile::write(options.pid_file.as_deref())?;
     let shard_count = info.shard_count;
-    let seats = seats(
-        &SeatPlan {
-            core_count,
-            entrance: entrance.clone(),
-            directory,
-            info,
-            storage,
-            net: entrance.net_config(options, shard_count),
-            is_stopping: is_stopping.clone(),
-            events,
-            log,
-        },
-        changes,
-    );
-    let mut threads = Vec::with_capacity(seats.len());
-    for seat in seats {
+    let (settings, changes) = channel();
+    let plan = SeatPlan {
+        core_count,
+        entrance: entrance.clone(),
+        directory,
+        info,
+        storage,
+        net: entrance.net_config(options, shard_count),
+        course: course.clone(),
+        events,
+        log: log.clone(),
+    };
+    let mut threads = Vec::new();
+    for seat in seats(&plan, changes) {
         threads.push(spawn(seat)?);
     }
-    if !wait_until_listening(&inbox, &mut signals)? {
-        // Nothing was promised to anybody yet.
+    drop(plan);
+    let cores = usize::from(core_count);
+    let running = Running { entrance: entrance.to_string(), shard_count, core_count: cores };
+    let ready_line = ready_line(options, &running).to_string();
+    let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, ready_line);
+    let reloader = Reloader { started: options, entrance, shard_count, settings, log: log.clone() };
+    if supervisor.watch(&inbox, wall_time, || reloader.reload())? == End::BeforeStart {
         return Ok(());
     }
-    let running = Running {
-        entrance: entrance.to_string(),
-        shard_count,
-        core_count: usize::from(core_count),
-    };
-    log.info(wall_time(), ready_line(options, &running));
-    let reloader = Reloader { started: options, entrance, shard_count, settings, log };
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            log.info(wall_time(), "Shutting down");
-            break;
-        }
-        reloader.reload();
-    }
-    is_stopping.store(true, Ordering::Relaxed);
+    course.advance(Phase::Stopping);
     for thread in threads {
         thread.join().map_err(|error| ServeError::Executor(error.to_string()))?;
     }
@@ -226,8 +220,8 @@ struct SeatPlan {
     info: StoreInfo,
     storage: StorageConfig,
     net: NetConfig,
-    is_stopping: Arc<AtomicBool>,
-    events: Sender<CoreEvent>,
+    course: Course,
+    events: Sender<Event>,
     log: Log,
 }
 
@@ -240,8 +234,8 @@ fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> 
         others.push(sender);
         duties.push(Duty::Receive(receiver));
     }
-    let is_stopping = plan.is_stopping.clone();
-    duties.insert(0, Duty::Lead { entrance: plan.entrance.clone(), others, is_stopping, changes });
+    let (entrance, course) = (plan.entrance.clone(), plan.course.clone());
+    duties.insert(0, Duty::Lead(Lead { entrance, others, course, changes }));
     let ends = make_ends(plan.core_count);
     (0..plan.core_count)
         .zip(ends)
@@ -257,7 +251,7 @@ fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> 
             mesh,
             duty,
             events: plan.events.clone(),
-            log: plan.log,
+            log: plan.log.clone(),
         })
         .collect()
 }
@@ -303,31 +297,10 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, ServeError> {
             };
             if let Err(error) = result {
                 // Nobody listens only if the process is about to end.
-                let _ = events.send(CoreEvent::Failed(error));
+                let _ = events.send(Event::Failed(error));
             }
         })
         .map_err(|error| ServeError::Executor(error.to_string()))
-}
-
-/// Returns whether the server listens; if not, a signal came first. Recovery may take its time.
-fn wait_until_listening(
-    inbox: &Receiver<CoreEvent>,
-    signals: &mut Signals,
-) -> Result<bool, ServeError> {
-    loop {
-        match inbox.recv_timeout(SIGNAL_POLL_INTERVAL) {
-            Ok(CoreEvent::Listening) => return Ok(true),
-            Ok(CoreEvent::Failed(error)) => return Err(error),
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(ServeError::Executor("all executors have ended".to_owned()));
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                if signals.pending().any(|signal| signal != SIGHUP) {
-                    return Ok(false);
-                }
-            }
-        }
-    }
 }
 
 /// Each core has a memory disk of its own, with its own copy of what all shards share.
@@ -347,21 +320,22 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     let runtime = GlommioRuntime;
     let storage =
         Storage::open(disk, runtime, &seat.info, &seat.storage, seat.slots, &shards).await?;
-    tell_recovery(log, &storage);
+    tell_recovery(&log, &storage);
     let seed = seat.storage.seed.wrapping_add(u64::from(own.0) + 1);
     let core = Core::new(seat.net, own, core_count, storage, seed);
-    let front = Front::new(core, runtime, Box::new(move |notice| tell(log, &notice)));
+    let front = Front::new(core, runtime, Box::new(move |notice| tell(&log, &notice)));
     let (mesh, incoming) = seat.mesh.connect().await;
     front.start(mesh, incoming).await;
     match seat.duty {
-        Duty::Lead { entrance, others, is_stopping, changes } => {
-            let others = begin(&front, entrance, others, &seat.events).await?;
-            lead(&front, &others, &is_stopping, &changes).await;
-        }
+        Duty::Lead(duty) => lead(&front, duty, &seat.events).await?,
         Duty::Receive(receiver) => {
             let receiver = connected(receiver.connect()).await;
-            while let Some(Handoff::Socket(socket)) = receiver.recv().await {
-                front.accept(socket);
+            while let Some(handoff) = receiver.recv().await {
+                match handoff {
+                    Handoff::Socket(socket) => front.accept(socket),
+                    Handoff::LameDuck => enter_lame_duck(&front, seat.events.clone()),
+                    Handoff::Stop => break,
+                }
             }
         }
     }
@@ -369,59 +343,76 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Lets clients come in. Returns the ways to the other cores.
-async fn begin<D: Disk>(
+/// Lets clients come in, and hands what changes to the cores, until the process shall stop.
+async fn lead<D: Disk>(
     front: &Rc<Front<D, GlommioRuntime>>,
-    entrance: Entrance,
-    others: Vec<SharedSender<Handoff>>,
-    events: &Sender<CoreEvent>,
-) -> Result<Vec<Rc<ConnectedSender<Handoff>>>, ServeError> {
+    duty: Lead,
+    events: &Sender<Event>,
+) -> Result<(), ServeError> {
+    let Lead { entrance, others, course, changes } = duty;
     let mut senders = Vec::with_capacity(others.len());
     for sender in others {
         senders.push(Rc::new(connected(sender.connect()).await));
     }
-    match entrance {
-        Entrance::Port { address, .. } => listen(front.clone(), address, senders.clone())?,
+    let mut listener = match entrance {
+        Entrance::Port { address, .. } => Some(listen(front.clone(), address, senders.clone())?),
         Entrance::Upstreams(servers) => {
             front.join_upstream(servers).await.map_err(ServeError::Join)?;
+            None
         }
-    }
-    let _ = events.send(CoreEvent::Listening);
-    Ok(senders)
-}
-
-/// Hands changes of the settings to the cores until the process shall stop.
-async fn lead<D: Disk>(
-    front: &Rc<Front<D, GlommioRuntime>>,
-    others: &[Rc<ConnectedSender<Handoff>>],
-    is_stopping: &AtomicBool,
-    changes: &Receiver<Arc<RuntimeSettings>>,
-) {
-    while !is_stopping.load(Ordering::Relaxed) {
+    };
+    let _ = events.send(Event::Listening);
+    let mut has_told = false;
+    while course.phase() != Phase::Stopping {
+        if course.phase() == Phase::LameDuck && !std::mem::replace(&mut has_told, true) {
+            if let Some(listener) = listener.take() {
+                listener.cancel().await;
+            }
+            for sender in &senders {
+                // Behind the last socket. A core that has ended serves nobody.
+                let _ = sender.send(Handoff::LameDuck).await;
+            }
+            enter_lame_duck(front, events.clone());
+        }
         for settings in changes.try_iter() {
             front.reload(&settings);
         }
-        GlommioRuntime.sleep(SIGNAL_POLL_INTERVAL).await;
+        GlommioRuntime.sleep(COURSE_POLL_INTERVAL).await;
     }
-    for sender in others {
+    for sender in senders {
         // A full channel: the core is so busy that its sockets die with the process.
         let _ = sender.try_send(Handoff::Stop);
         sender.close();
     }
+    Ok(())
 }
 
-/// Begins to accept connections, and hands them to the cores in turn.
+/// Lets the core's clients go, and tells when none is left.
+fn enter_lame_duck<D: Disk>(front: &Rc<Front<D, GlommioRuntime>>, events: Sender<Event>) {
+    front.enter_lame_duck();
+    let front = front.clone();
+    glommio::spawn_local(async move {
+        while !front.is_lame_duck_over() {
+            GlommioRuntime.sleep(COURSE_POLL_INTERVAL).await;
+        }
+        // Nobody hears it if a signal has ended the process first.
+        let _ = events.send(Event::LameDuckOver);
+    })
+    .detach();
+}
+
+/// Begins to accept connections, until the task is dropped, and hands them to the cores in turn.
 fn listen<D: Disk>(
     front: Rc<Front<D, GlommioRuntime>>,
     address: SocketAddr,
     targets: Vec<Rc<ConnectedSender<Handoff>>>,
-) -> Result<(), ServeError> {
+) -> Result<Task<()>, ServeError> {
     let listener = TcpListener::bind(address).map_err(|error| ServeError::Listen {
         host: address.ip().to_string(),
         port: address.port(),
         reason: error.to_string(),
     })?;
-    glommio::spawn_local(async move {
+    Ok(glommio::spawn_local(async move {
         let mut turn = 0;
         loop {
             let Ok(socket) = listener.shared_accept().await else {
@@ -438,12 +429,10 @@ fn listen<D: Disk>(
             }
             turn = (turn + 1) % (targets.len() + 1);
         }
-    })
-    .detach();
-    Ok(())
+    }))
 }
 
-fn tell_recovery<D: Disk>(log: Log, storage: &Storage<D, GlommioRuntime>) {
+fn tell_recovery<D: Disk>(log: &Log, storage: &Storage<D, GlommioRuntime>) {
     let report = storage.report();
     if report.cut_frames > 0 {
         let text = format!("Cut {} batches that were never acknowledged", report.cut_frames);
@@ -458,12 +447,17 @@ fn tell_recovery<D: Disk>(log: Log, storage: &Storage<D, GlommioRuntime>) {
     }
 }
 
-fn tell(log: Log, notice: &Notice) {
+fn tell(log: &Log, notice: &Notice) {
     match notice {
         Notice::SlowConsumer { number, client_ip, pending_bytes } => log.warning(
             wall_time(),
             format!("Slow consumer: connection {number} of {client_ip} closed, {pending_bytes} bytes waited for it"),
         ),
+        Notice::Detail(detail) => {
+            let level = if detail.is_trace { Level::Trace } else { Level::Debug };
+            let part = if detail.is_streaming { Part::Streaming } else { Part::Server };
+            log.write(wall_time(), level, part, &detail.text);
+        }
         Notice::ClientTimedOut { client_id } => {
             log.info(wall_time(), format!("[Client:{client_id}] Timed out on heartbeats"));
         }

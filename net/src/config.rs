@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::Authorization;
 use crate::connection_count::ConnectionCount;
+use crate::detail::Details;
 use crate::partition::Partition;
 
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
@@ -81,6 +82,10 @@ pub struct NetConfig {
     pub ping_interval_ms: u64,
     /// Pings without answer, after which a connection is stale.
     pub ping_out_max: u32,
+    /// From the first word of lame duck mode to the last closed connection.
+    pub lame_duck_ms: u64,
+    /// The part of it, at its start, in which clients may leave by themselves.
+    pub lame_duck_grace_ms: u64,
     /// Time between two heartbeats to a STAN client.
     pub heartbeat_interval_ms: u64,
     /// How long a STAN client has for its answer.
@@ -93,6 +98,8 @@ pub struct NetConfig {
     pub partition: Option<Arc<Partition>>,
     /// Whether a durable that is in use is taken over by its next subscriber.
     pub replaces_durable: bool,
+    /// Debug and trace lines that are told.
+    pub details: Details,
     /// Who may connect; none: everybody, for everything. Never changed, so all cores share it.
     pub authorization: Option<Arc<Authorization>>,
 }
@@ -118,12 +125,15 @@ impl Default for NetConfig {
             first_ping_ms: 2_000,
             ping_interval_ms: 120_000,
             ping_out_max: 2,
+            lame_duck_ms: 120_000,
+            lame_duck_grace_ms: 10_000,
             heartbeat_interval_ms: 30_000,
             heartbeat_timeout_ms: 10_000,
             heartbeat_fail_count_max: 10,
             has_upstream: false,
             partition: None,
             replaces_durable: false,
+            details: Details::default(),
             authorization: None,
         }
     }

@@ -8,12 +8,14 @@ mod access;
 mod barrier;
 mod delivery;
 mod hub;
+mod leave_taking;
 mod pacing;
 mod protocol;
 mod reload;
 mod routing;
 mod sessions;
 mod startup;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -124,6 +126,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if let Some(session) = self.hub.sessions.get_mut(id) {
             session.counted = counted;
         }
+        self.hub.debug_connection(id, "Client connection created");
         self.await_credentials(id, now);
         let NetConfig { first_ping_ms, ping_interval_ms, .. } = self.hub.config;
         let first_ms = if first_ping_ms > 0 { first_ping_ms } else { ping_interval_ms };
@@ -196,6 +199,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// A connection is gone.
     pub fn connection_closed(&mut self, id: ConnectionId, now: Now) {
+        self.hub.debug_connection(id, "Client connection closed");
         let Some(mut session) = self.hub.sessions.remove(id) else { return };
         if self.upstream.is(id) {
             self.upstream_closed();
@@ -250,6 +254,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 TimerEvent::Crowded(id) => self.end_pause(id),
                 TimerEvent::Authentication(id) => self.check_credentials_came(id),
                 TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
+                TimerEvent::LameDuck => self.take_leave(now),
                 TimerEvent::Stan(call) => self.on_stan_timer(call, now),
             }
         }
@@ -331,6 +336,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// `count` bytes of a connection's outbox were written. Tells whether that made something else possible.
     pub fn written(&mut self, id: ConnectionId, count: usize, now: Now) -> bool {
+        if self.hub.config.details.server_trace {
+            self.hub.trace_sent(id, count);
+        }
         let Some(session) = self.hub.sessions.get_mut(id) else { return false };
         session.outbox.advance(count);
         if session.paused.is_empty() && session.held_credits.is_empty() {

@@ -111,6 +111,17 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         self.with_core(|core, now| core.reload(settings, now));
     }
 
+    /// Tells clients to go elsewhere and closes those that stay. The caller accepts no more sockets.
+    pub fn enter_lame_duck(&self) {
+        self.with_core(Core::enter_lame_duck);
+    }
+
+    /// Whether no client is left after [`Front::enter_lame_duck`] and its grace period.
+    #[must_use]
+    pub fn is_lame_duck_over(&self) -> bool {
+        self.core.borrow().is_lame_duck_over(self.runtime.now())
+    }
+
     /// Ends the core's work: no connection is read any more, all that is open is committed and acked.
     pub async fn stop(&self) {
         self.is_stopping.set(true);

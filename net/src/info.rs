@@ -34,6 +34,8 @@ struct Info<'a> {
     connect_info: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ldm: Option<bool>,
 }
 
 /// When an INFO is sent.
@@ -43,12 +45,14 @@ pub enum InfoKind {
     First,
     /// After the first PING of a client that understands it.
     Connected,
+    /// The server is about to go.
+    LameDuck,
 }
 
 /// The JSON of an INFO for a connection.
 #[must_use]
 pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: InfoKind) -> Vec<u8> {
-    let is_connected = kind == InfoKind::Connected;
+    let is_connected = kind != InfoKind::First;
     let authorization = config.authorization.as_ref();
     let is_auth_required = authorization.is_some_and(|auth| auth.no_auth_identity().is_none());
     let info = Info {
@@ -65,6 +69,7 @@ pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: Info
         auth_required: is_auth_required.then_some(true),
         connect_info: is_connected.then_some(true),
         remote_account: is_connected.then_some("$G"),
+        ldm: (kind == InfoKind::LameDuck).then_some(true),
     };
     serde_json::to_vec(&info).expect("strings and numbers are JSON")
 }

@@ -10,6 +10,7 @@ use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
 
 use crate::auth::{Identity, Login, Permissions};
 use crate::connection_count::CountedConnection;
+use crate::detail::SentLines;
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::Connect;
 use crate::link::{Credit, Marks};
@@ -90,6 +91,8 @@ pub struct Session {
     pub paused: Vec<(ShardId, SubscriptionId)>,
     /// Credits of other cores that are kept back until there is room in the outbox.
     pub held_credits: Vec<(CoreId, Credit)>,
+    /// For trace lines: how far what was sent is read.
+    pub sent_lines: SentLines,
     /// Lookups of the last publish.
     pub publisher: Publisher,
 }
@@ -158,6 +161,7 @@ impl Session {
             has_write_deadline: false,
             paused: Vec::new(),
             held_credits: Vec::new(),
+            sent_lines: SentLines::default(),
             publisher: Publisher::default(),
         }
     }

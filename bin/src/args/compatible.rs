@@ -106,7 +106,7 @@ const fn moot(name: &'static str, form: ValueForm, reason: &'static str) -> Moot
 }
 
 /// The flags without effect.
-pub(super) static MOOT_FLAGS: [MootFlag; 19] = [
+pub(super) static MOOT_FLAGS: [MootFlag; 20] = [
     moot("file_compact_enabled", ValueForm::Switch, COMPACTION),
     moot("file_compact_frag", ValueForm::Number, COMPACTION),
     moot("file_compact_interval", ValueForm::Number, COMPACTION),
@@ -127,12 +127,13 @@ pub(super) static MOOT_FLAGS: [MootFlag; 19] = [
     moot("file_truncate_bad_eof", ValueForm::Switch, "a torn end of the log is always cut off"),
     moot("file_read_buffer_size", ValueForm::Size, "reads are as long as what is asked for"),
     moot("file_auto_sync", ValueForm::Duration, "every acknowledgement waits for the disk"),
+    moot("syslog_name", ValueForm::Text, "it names a source of the Windows event log"),
     moot("io_batch_size", ValueForm::Number, "batches follow the load"),
     moot("io_sleep_time", ValueForm::Number, "batches follow the load"),
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 13] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 9] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -168,12 +169,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 13] = [
         ..NOTHING
     },
     MissingFeature {
-        what: "sending signals to a running server",
-        instead: "use kill with the process id that -pid keeps",
-        texts: &["sl", "signal"],
-        ..NOTHING
-    },
-    MissingFeature {
         what: "monitoring over HTTP",
         instead: "read the log on standard error",
         numbers: &["m", "http_port", "ms", "https_port", "profile"],
@@ -205,25 +200,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 13] = [
         instead: "use the channels of NATS Streaming",
         switches: &["js", "jetstream"],
         texts: &["sd", "store_dir"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "log files and syslog",
-        instead: "redirect standard error",
-        switches: &["s", "syslog"],
-        numbers: &["log_size_limit"],
-        texts: &["l", "log", "r", "remote_syslog", "syslog_name"],
-    },
-    MissingFeature {
-        what: "limiting what a trace line shows",
-        instead: "leave it out",
-        numbers: &["max_traced_msg_len"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "announcing another address to clients",
-        instead: "listen on an address that clients can reach (-addr)",
-        texts: &["client_advertise"],
         ..NOTHING
     },
     MissingFeature {

@@ -10,12 +10,14 @@ use std::time::Duration;
 use weirlog_engine::types::ChannelLimits;
 
 use super::files::FileSettings;
+use super::operation;
 use super::options::{
-    HeartbeatOptions, ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind,
-    Verbosity,
+    HeartbeatOptions, LameDuckOptions, ListenAddress, LogFormat, LogOptions, LoginOptions, Options,
+    SignalOptions, SignalTarget, SimOptions, StoreKind, Verbosity,
 };
 use super::upstreams::Upstreams;
 use super::values;
+use crate::log::SyslogTarget;
 
 const FILES: &str = "Configuration files";
 const STREAMING: &str = "NATS Streaming options";
@@ -25,6 +27,7 @@ const HEARTBEATS: &str = "Heartbeats";
 const NETWORK: &str = "Network";
 const AUTHORIZATION: &str = "Authorization (clients are asked if any of these is given)";
 const LOGGING: &str = "Logging";
+const OPERATION: &str = "Operation";
 const OTHER: &str = "Help";
 
 /// The flags of the server.
@@ -123,6 +126,9 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "p", value_name = "PORT", help_heading = NETWORK)]
     #[arg(default_value = "4222", value_parser = Port::parse)]
     port: Port,
+    /// Address shown to clients, HOST or HOST:PORT [default: the one listened on]
+    #[arg(long, value_name = "ADDRESS", help_heading = NETWORK, value_parser = operation::advertised)]
+    client_advertise: Option<ListenAddress>,
     /// Name shown to clients [default: a random one]
     #[arg(long, visible_aliases = ["n", "name"], value_name = "NAME", help_heading = NETWORK)]
     #[arg(value_parser = values::name)]
@@ -173,10 +179,47 @@ pub(super) struct ServeFlags {
     #[arg(long = "DV", visible_alias = "DVV", help_heading = LOGGING, default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
     debug_and_trace: bool,
+    /// Bytes that a trace line shows of a payload; 0 is all
+    #[arg(long, value_name = "COUNT", help_heading = LOGGING, default_value = "0")]
+    #[arg(value_parser = operation::traced_bytes)]
+    max_traced_msg_len: usize,
     /// Start each line with the time
     #[arg(long, visible_alias = "T", help_heading = LOGGING, default_value = "true")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
     logtime: bool,
+    /// The form of the lines: text or json
+    #[arg(long, value_name = "FORM", help_heading = LOGGING, default_value = "text")]
+    #[arg(value_parser = operation::log_format)]
+    log_format: LogFormat,
+    /// Log to this file instead of standard error; SIGUSR1 opens it anew
+    #[arg(long, visible_alias = "l", value_name = "FILE", help_heading = LOGGING)]
+    log: Option<PathBuf>,
+    /// Above this size the log file is moved to a name with the time; 0 is never
+    #[arg(long, value_name = "SIZE", help_heading = LOGGING, default_value = "0")]
+    #[arg(value_parser = values::limit_bytes)]
+    log_size_limit: u64,
+    /// Log to the machine's syslog
+    #[arg(long, visible_alias = "s", help_heading = LOGGING, default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    syslog: bool,
+    /// Log to the syslog behind udp://host:port or unix:///path
+    #[arg(long, visible_alias = "r", value_name = "URL", help_heading = LOGGING)]
+    #[arg(value_parser = operation::syslog_target)]
+    remote_syslog: Option<SyslogTarget>,
+
+    /// At SIGUSR2, clients are told to go elsewhere; the last is closed after this
+    #[arg(long, value_name = "DURATION", help_heading = OPERATION, default_value = "2m")]
+    #[arg(value_parser = values::positive_duration)]
+    lame_duck_duration: Duration,
+    /// None is closed before this
+    #[arg(long, value_name = "DURATION", help_heading = OPERATION, default_value = "10s")]
+    #[arg(value_parser = values::positive_duration)]
+    lame_duck_grace_period: Duration,
+    /// Send a signal to a running server and end: stop, quit, term, reopen, reload or ldm, with =PID or
+    /// =PIDFILE behind it; without, the process that -pid names, or the only one there is
+    #[arg(long, visible_alias = "sl", value_name = "ORDER", help_heading = OPERATION)]
+    #[arg(value_parser = operation::signal)]
+    signal: Option<SignalOptions>,
 
     /// Print this text
     #[arg(long, visible_alias = "h", help_heading = OTHER, default_value = "false")]
@@ -202,6 +245,15 @@ impl ServeFlags {
     /// Whether another NATS server has the clients.
     pub(super) fn has_upstream(&self) -> bool {
         !self.nats_server.0.is_empty()
+    }
+
+    /// The signal to send, if that is what is asked for.
+    pub(super) fn signal(&self) -> Option<SignalOptions> {
+        let mut signal = self.signal.clone()?;
+        if let (SignalTarget::OnlyOne, Some(path)) = (&signal.target, &self.pid) {
+            signal.target = SignalTarget::PidFile(path.clone());
+        }
+        Some(signal)
     }
 
     /// What these flags mean together, with what only files can set. Both keep their login: see [`Options::login`].
@@ -242,6 +294,7 @@ impl ServeFlags {
             is_durable_replaced: self.replace_durable,
             is_partitioned: self.partitioning,
             listen: ListenAddress { host: self.addr, port: self.port.0 },
+            advertised: self.client_advertise,
             upstreams: self.nats_server.0,
             server_name: self.server_name,
             pid_file: self.pid,
@@ -256,7 +309,16 @@ impl ServeFlags {
                     debug: self.stan_debug || self.stan_debug_and_trace,
                     trace: self.stan_trace || self.stan_debug_and_trace,
                 },
+                traced_bytes_max: self.max_traced_msg_len,
                 is_time_shown: self.logtime,
+                format: self.log_format,
+                file: self.log,
+                file_bytes_max: self.log_size_limit,
+                syslog: self.remote_syslog.or(self.syslog.then_some(SyslogTarget::Local)),
+            },
+            lame_duck: LameDuckOptions {
+                duration: self.lame_duck_duration,
+                grace: self.lame_duck_grace_period,
             },
         }
     }

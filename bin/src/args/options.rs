@@ -10,6 +10,8 @@ use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::UpstreamAddress;
 
+use crate::log::SyslogTarget;
+
 /// How many channels a server has room for unless told otherwise, as in the reference.
 pub(crate) const CHANNELS_MAX_DEFAULT: u64 = 100;
 
@@ -38,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) is_partitioned: bool,
     /// Where clients connect.
     pub(crate) listen: ListenAddress,
+    /// The address that INFO shows instead; its port `None`: the one listened on.
+    pub(crate) advertised: Option<ListenAddress>,
     /// NATS servers whose clients are served; if there are none, this server listens.
     pub(crate) upstreams: Vec<UpstreamAddress>,
     /// The name shown to clients; `None`: one is made up.
@@ -56,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) payload_bytes_max: usize,
     /// The login on the command line: part of `authorization`, or for the servers of `upstreams`.
     pub(crate) login: LoginOptions,
+    /// How the server goes at SIGUSR2.
+    pub(crate) lame_duck: LameDuckOptions,
     /// What is logged.
     pub(crate) log: LogOptions,
 }
@@ -157,15 +163,67 @@ impl fmt::Debug for LoginOptions {
     }
 }
 
-/// What is logged beyond information, warnings and errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is logged beyond information, warnings and errors, how, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogOptions {
     /// What connections and the NATS protocol log.
     pub(crate) server: Verbosity,
     /// What channels, clients and subscriptions log.
     pub(crate) streaming: Verbosity,
+    /// Bytes that a trace line shows of a payload; 0: all.
+    pub(crate) traced_bytes_max: usize,
     /// Whether each line starts with the time.
     pub(crate) is_time_shown: bool,
+    /// How lines are written.
+    pub(crate) format: LogFormat,
+    /// The file that lines go to; none: syslog, or else standard error.
+    pub(crate) file: Option<PathBuf>,
+    /// Above this the file is moved away; 0: never.
+    pub(crate) file_bytes_max: u64,
+    /// The syslog that lines go to if there is no file.
+    pub(crate) syslog: Option<SyslogTarget>,
+}
+
+impl LogOptions {
+    /// Whether another log differs from this one only in what it is told.
+    #[must_use]
+    pub(crate) fn differs_in_detail_only(&self, other: &Self) -> bool {
+        let Self { server, streaming, traced_bytes_max, .. } = *other;
+        *other == Self { server, streaming, traced_bytes_max, ..self.clone() }
+    }
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            server: Verbosity::default(),
+            streaming: Verbosity::default(),
+            traced_bytes_max: 0,
+            is_time_shown: true,
+            format: LogFormat::Text,
+            file: None,
+            file_bytes_max: 0,
+            syslog: None,
+        }
+    }
+}
+
+/// A form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// The reference's.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// How the server goes when it shall go slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LameDuckOptions {
+    /// From the first word to the last closed connection.
+    pub(crate) duration: Duration,
+    /// The part of it, at its start, in which clients may leave by themselves.
+    pub(crate) grace: Duration,
 }
 
 /// The two levels below information, each by itself as in the reference.
@@ -175,6 +233,43 @@ pub(crate) struct Verbosity {
     pub(crate) debug: bool,
     /// Each operation.
     pub(crate) trace: bool,
+}
+
+/// A signal for a server that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SignalOptions {
+    /// What it shall do.
+    pub(crate) order: SignalOrder,
+    /// Which one.
+    pub(crate) target: SignalTarget,
+}
+
+/// What a server is told by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignalOrder {
+    /// SIGKILL, as in the reference.
+    Stop,
+    /// SIGINT: commit what is open, then end.
+    Quit,
+    /// SIGTERM: the same here.
+    Term,
+    /// SIGUSR1: open the log file anew.
+    Reopen,
+    /// SIGHUP: read the configuration anew.
+    Reload,
+    /// SIGUSR2: lame duck mode.
+    LameDuck,
+}
+
+/// How to find the process to signal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SignalTarget {
+    /// The only other one of this program's name.
+    OnlyOne,
+    /// This one; at least 1.
+    Process(i32),
+    /// The one whose id stands in this file.
+    PidFile(PathBuf),
 }
 
 /// What a simulation was asked to be.

@@ -10,8 +10,11 @@ use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::front::upstream::UpstreamAddress;
 use weirlog_net::upstream::Login;
 
-use super::options::{CHANNELS_MAX_DEFAULT, ConnectionOptions, HeartbeatOptions, ListenAddress};
+use super::options::{
+    CHANNELS_MAX_DEFAULT, ConnectionOptions, HeartbeatOptions, LameDuckOptions, ListenAddress,
+};
 use super::*;
+use crate::log::SyslogTarget;
 
 fn words(line: &[&str]) -> Vec<OsString> {
     line.iter().map(OsString::from).collect()
@@ -40,6 +43,7 @@ fn check_error(line: &[&str], expected: &str) {
 fn defaults_are_those_of_the_reference_but_for_the_store() {
     let expected = Options {
         upstreams: Vec::new(),
+        advertised: None,
         cluster_id: "test-cluster".to_owned(),
         store: StoreKind::File,
         directory: PathBuf::from("./weirlog-data"),
@@ -63,10 +67,10 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         connections: ConnectionOptions::default(),
         authorization: None,
         login: LoginOptions::default(),
-        log: LogOptions {
-            server: Verbosity::default(),
-            streaming: Verbosity::default(),
-            is_time_shown: true,
+        log: LogOptions::default(),
+        lame_duck: LameDuckOptions {
+            duration: Duration::from_secs(120),
+            grace: Duration::from_secs(10),
         },
     };
     assert_eq!(options(&[]), expected);
@@ -84,7 +88,7 @@ fn spec_of(login: &LoginOptions) -> Option<AuthorizationSpec> {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 32] = [
     (&["ns", "nats_server"], "nats://h", |o| {
         o.upstreams =
             vec![UpstreamAddress { host: "h".to_owned(), port: 4222, login: Login::Open }];
@@ -121,9 +125,22 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
         o.login.token = "T".to_owned();
         o.authorization = spec_of(&o.login);
     }),
+    (&["log_format"], "JSON", |o| o.log.format = LogFormat::Json),
+    (&["l", "log"], "/log", |o| o.log.file = Some(PathBuf::from("/log"))),
+    (&["log_size_limit"], "1mb", |o| o.log.file_bytes_max = 1 << 20),
+    (&["r", "remote_syslog"], "udp://h:514", |o| {
+        o.log.syslog = Some(SyslogTarget::Udp("h:514".to_owned()));
+    }),
+    (&["client_advertise"], "h:4333", |o| {
+        o.advertised = Some(ListenAddress { host: "h".to_owned(), port: Some(4333) });
+    }),
+    (&["max_traced_msg_len"], "64", |o| o.log.traced_bytes_max = 64),
+    (&["lame_duck_duration"], "30s", |o| o.lame_duck.duration = Duration::from_secs(30)),
+    (&["lame_duck_grace_period"], "1s", |o| o.lame_duck.grace = Duration::from_secs(1)),
 ];
 
-const SWITCHES: [(&[&str], Change); 7] = [
+const SWITCHES: [(&[&str], Change); 8] = [
+    (&["s", "syslog"], |o| o.log.syslog = Some(SyslogTarget::Local)),
     (&["replace_durable"], |o| o.is_durable_replaced = true),
     (&["SD", "stan_debug"], |o| o.log.streaming.debug = true),
     (&["SV", "stan_trace"], |o| o.log.streaming.trace = true),
@@ -235,6 +252,14 @@ fn commands() {
     for line in [&["-v"][..], &["--version"], &["version"], &["-mm", "x", "-v"], &["-v=T"]] {
         assert_eq!(command(line), Command::Version, "{line:?}");
     }
+    let to = |order, target| Command::Signal(SignalOptions { order, target });
+    let one = to(SignalOrder::Quit, SignalTarget::Process(7));
+    assert_eq!(command(&["-sl", "quit=7"]), one);
+    assert_eq!(command(&["--signal=quit=7", "-P", "/run/w.pid"]), one);
+    assert_eq!(command(&["-sl", "ldm"]), to(SignalOrder::LameDuck, SignalTarget::OnlyOne));
+    let in_file = to(SignalOrder::LameDuck, SignalTarget::PidFile("/run/w.pid".into()));
+    assert_eq!(command(&["-P", "/run/w.pid", "-sl", "ldm"]), in_file);
+    check_error(&["-sl", "stop=0"], "-sl: a process id is at least 1: \"stop=0\"");
     assert!(version_line().starts_with("weirlog version 0."));
     let sim = |seed, seeds, steps| Command::Sim(SimOptions { seed, seeds, steps });
     assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
@@ -313,7 +338,7 @@ fn bad_values_name_the_flag_as_typed() {
 }
 
 /// Every flag without effect, with a value and why it is moot.
-const MOOT: [(&str, &str); 19] = [
+const MOOT: [(&str, &str); 20] = [
     ("file_compact_enabled=false", "segments are cleaned in the background"),
     ("file_compact_frag=50", "segments are cleaned in the background"),
     ("file_compact_interval=300", "segments are cleaned in the background"),
@@ -331,6 +356,7 @@ const MOOT: [(&str, &str); 19] = [
     ("file_truncate_bad_eof", "a torn end of the log is always cut off"),
     ("file_read_buffer_size=2mb", "reads are as long as what is asked for"),
     ("file_auto_sync=1m", "every acknowledgement waits for the disk"),
+    ("syslog_name=x", "it names a source of the Windows event log"),
     ("io_batch_size=1024", "batches follow the load"),
     ("io_sleep_time=0", "batches follow the load"),
 ];
@@ -358,7 +384,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 13] = [
+const REFUSED: [(&str, &str); 9] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -372,7 +398,6 @@ const REFUSED: [(&str, &str); 13] = [
         "sql_driver= sql_source= sql_no_caching=false sql_max_open_conns=0 sql_bulk_insert_limit=0",
     ),
     ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
-    ("sending signals to a running server", "sl= signal="),
     ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
     (
         "TLS",
@@ -385,12 +410,6 @@ const REFUSED: [(&str, &str); 13] = [
          connect_retries=0",
     ),
     ("JetStream", "js=false jetstream=false sd= store_dir="),
-    (
-        "log files and syslog",
-        "l= log= log_size_limit=0 s=false syslog=false r= remote_syslog= syslog_name=",
-    ),
-    ("limiting what a trace line shows", "max_traced_msg_len=0"),
-    ("announcing another address to clients", "client_advertise="),
     ("writing the ports to a file", "ports_file_dir="),
 ];
 
@@ -428,6 +447,8 @@ fn a_login_is_never_shown_and_an_empty_one_is_none() {
 fn these_tables_cover_all_flags() {
     let mut tested: BTreeSet<&str> = [
         "T",
+        "sl",
+        "signal",
         "partitioning",
         "logtime",
         "h",

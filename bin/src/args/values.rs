@@ -59,6 +59,16 @@ pub(crate) enum ValueError {
     NotAServer,
     /// A NATS server behind TLS.
     TlsServer,
+    /// Neither text nor json.
+    UnknownLogFormat,
+    /// Not the URL of a syslog daemon.
+    NotASyslog,
+    /// A syslog daemon behind TCP.
+    TcpSyslog,
+    /// Not an order that is sent as a signal.
+    UnknownSignal,
+    /// Not a process that could be signalled.
+    NotAProcess,
     /// Not valid UTF-8.
     NotUtf8,
     /// Nothing where something is needed.
@@ -89,6 +99,15 @@ impl fmt::Display for ValueError {
             Self::TlsServer => {
                 f.write_str("not available yet: TLS to another NATS server, use nats://")
             }
+            Self::UnknownLogFormat => f.write_str("unknown form of log lines, use text or json"),
+            Self::NotASyslog => f.write_str("not a syslog (such as udp://host:514)"),
+            Self::TcpSyslog => {
+                f.write_str("not available yet: syslog over TCP, use udp://host:port")
+            }
+            Self::UnknownSignal => {
+                f.write_str("unknown order, use stop, quit, term, reopen, reload or ldm")
+            }
+            Self::NotAProcess => f.write_str("a process id is at least 1"),
             Self::NotUtf8 => f.write_str("not valid UTF-8"),
             Self::Empty => f.write_str("must not be empty"),
         }

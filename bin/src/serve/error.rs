@@ -39,6 +39,8 @@ pub(crate) enum ServeError {
         /// The operating system's words.
         reason: String,
     },
+    /// The log cannot be opened. The operating system's words.
+    Log(String),
     /// Signals cannot be caught.
     Signals(String),
 }
@@ -60,6 +62,7 @@ impl std::fmt::Display for ServeError {
             Self::PidFile { path, reason } => {
                 write!(f, "cannot write {}: {reason}", path.display())
             }
+            Self::Log(reason) => write!(f, "cannot open the log: {reason}"),
             Self::Signals(reason) => write!(f, "cannot catch signals: {reason}"),
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use weirlog_engine::limits::NamePart;
 use weirlog_net::core::RuntimeSettings;
 
 use super::entrance::Entrance;
@@ -70,6 +71,12 @@ impl Reloader<'_> {
     }
 }
 
+/// The channels of a server that shares its cluster id with others.
+fn partition(options: &Options) -> Option<Vec<&[NamePart]>> {
+    let channels = options.limit_rules.iter().map(|rule| rule.pattern.as_slice());
+    options.is_partitioned.then(|| channels.collect())
+}
+
 /// The names of options that differ and that only a start can change.
 fn needs_restart(started: &Options, now: &Options) -> Vec<&'static str> {
     let has_upstream = !started.upstreams.is_empty();
@@ -83,14 +90,17 @@ fn needs_restart(started: &Options, now: &Options) -> Vec<&'static str> {
         ("max_channels", started.channels_max != now.channels_max),
         ("heartbeats", started.heartbeat != now.heartbeat),
         ("replace_durable", started.is_durable_replaced != now.is_durable_replaced),
+        ("partitioning", partition(started) != partition(now)),
         ("listen", started.listen != now.listen),
+        ("client_advertise", started.advertised != now.advertised),
+        ("lame_duck_duration and lame_duck_grace_period", started.lame_duck != now.lame_duck),
         ("nats_server", started.upstreams != now.upstreams),
         ("login at the NATS server", has_upstream && started.login != now.login),
         ("server_name", started.server_name != now.server_name),
         ("pid_file", started.pid_file != now.pid_file),
         // The log was opened for messages up to this size.
         ("a larger max_payload", started.payload_bytes_max < now.payload_bytes_max),
-        ("debug, trace and logtime", started.log != now.log),
+        ("files and form of the log", !started.log.differs_in_detail_only(&now.log)),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
@@ -110,7 +120,7 @@ mod tests {
     fn what_needs_a_start_is_named() {
         let started = options("-auth a");
         let named = |line: &str| needs_restart(&started, &options(line));
-        assert_eq!(named("-auth b -mm 5 -ma 1h -max_payload 1k"), Vec::<&str>::new());
+        assert_eq!(named("-auth b -mm 5 -ma 1h -max_payload 1k -D -SDV"), Vec::<&str>::new());
         for (line, name) in [
             ("-cid x", "cluster_id"),
             ("-st memory", "store"),
@@ -121,11 +131,13 @@ mod tests {
             ("-hbi 3s", "heartbeats"),
             ("-replace_durable", "replace_durable"),
             ("-p 3", "listen"),
+            ("-client_advertise x", "client_advertise"),
+            ("-lame_duck_duration 31s", "lame_duck_duration and lame_duck_grace_period"),
             ("-ns a", "nats_server"),
             ("-n x", "server_name"),
             ("-P x", "pid_file"),
             ("-max_payload 2mb", "a larger max_payload"),
-            ("-D", "debug, trace and logtime"),
+            ("-l x", "files and form of the log"),
         ] {
             assert_eq!(named(line), [name], "{line}");
         }

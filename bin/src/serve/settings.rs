@@ -9,10 +9,11 @@ use weirlog_engine::limits::{ChannelLimitRules, NamePart};
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_net::auth::{AuthError, Authorization};
 use weirlog_net::config::NetConfig;
+use weirlog_net::detail::Details;
 use weirlog_net::partition::Partition;
 
 use super::error::ServeError;
-use crate::args::{ListenAddress, Options};
+use crate::args::{ListenAddress, LogOptions, Options};
 
 /// Letters of a server id: those of base 32, as clients expect them.
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -48,15 +49,22 @@ pub(super) fn limits(options: &Options) -> ChannelLimitRules {
 /// What the front is told.
 pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u16) -> NetConfig {
     let server_id = server_id();
+    let (host, port) = match &options.advertised {
+        Some(shown) => (shown.host.clone(), shown.port.unwrap_or(address.port())),
+        None => (address.ip().to_string(), address.port()),
+    };
     NetConfig {
         cluster_id: options.cluster_id.clone(),
         server_name: options.server_name.clone().unwrap_or_else(|| server_id.clone()),
         server_id,
-        host: address.ip().to_string(),
-        port: address.port(),
+        host,
+        port,
         shard_count,
         channels_max: options.channels_max,
         payload_size_bytes_max: options.payload_bytes_max,
+        details: details(&options.log),
+        lame_duck_ms: milliseconds(options.lame_duck.duration),
+        lame_duck_grace_ms: milliseconds(options.lame_duck.grace),
         heartbeat_interval_ms: milliseconds(options.heartbeat.interval),
         heartbeat_timeout_ms: milliseconds(options.heartbeat.timeout),
         heartbeat_fail_count_max: options.heartbeat.failures_max,
@@ -85,6 +93,17 @@ fn partition(options: &Options) -> Option<Arc<Partition>> {
         parts.collect::<Vec<_>>().join(".")
     });
     options.is_partitioned.then(|| Arc::new(Partition::new(channels.collect())))
+}
+
+/// Which debug and trace lines are told.
+fn details(log: &LogOptions) -> Details {
+    Details {
+        server_debug: log.server.debug,
+        server_trace: log.server.trace,
+        streaming_debug: log.streaming.debug,
+        streaming_trace: log.streaming.trace,
+        payload_bytes_max: log.traced_bytes_max,
+    }
 }
 
 /// Who may connect; none: everybody.
@@ -175,6 +194,19 @@ mod tests {
         assert_eq!(made("", "", "T"), Ok(true));
         assert_eq!(made("ann", "", "T"), Err(AuthError::Empty));
         assert_eq!(made("", "pw", ""), Err(AuthError::Empty));
+    }
+
+    #[test]
+    fn clients_are_shown_the_advertised_address() {
+        let shown = |line: &str| {
+            let parsed = crate::args::parse(line.split_whitespace().map(Into::into)).unwrap();
+            let crate::args::Command::Serve(options) = parsed.command else { panic!("{line}") };
+            let config = net_config(&options, SocketAddr::from(([10, 0, 0, 1], 4222)), 1);
+            (config.host, config.port)
+        };
+        assert_eq!(shown(""), ("10.0.0.1".to_owned(), 4222));
+        assert_eq!(shown("-client_advertise h"), ("h".to_owned(), 4222));
+        assert_eq!(shown("-client_advertise h:7"), ("h".to_owned(), 7));
     }
 
     #[test]

@@ -7,8 +7,10 @@ use weirlog_engine::types::{Monotonic, Now, ShardId};
 use super::sessions::Sessions;
 use super::windows::Windows;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
+use crate::detail::Detail;
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{Interest, RemoteInterest};
+use crate::lame_duck::LameDuck;
 use crate::link::{Credit, LinkMessage, Links};
 use crate::nats::emit;
 use crate::nats::parse::ParseLimits;
@@ -30,6 +32,8 @@ pub enum TimerEvent {
     Authentication(ConnectionId),
     /// Look whether a write has made progress since so many bytes were sent.
     Write(ConnectionId, u64),
+    /// Close those clients whose turn it is.
+    LameDuck,
     /// STAN's.
     Stan(TimerCall),
 }
@@ -46,6 +50,8 @@ pub enum Notice {
         /// What waited for it.
         pending_bytes: usize,
     },
+    /// A debug or trace line.
+    Detail(Detail),
     /// A STAN client was closed because its heartbeats failed.
     ClientTimedOut {
         /// Its id.
@@ -99,6 +105,8 @@ pub struct Hub {
     /// Connections whose input may be processed further.
     pub(crate) wakes: Vec<ConnectionId>,
     pub(crate) notices: Vec<Notice>,
+    /// Set when the server is about to go.
+    pub(crate) lame_duck: Option<LameDuck>,
 }
 
 impl Hub {
@@ -128,6 +136,7 @@ impl Hub {
             flushes: Vec::new(),
             wakes: Vec::new(),
             notices: Vec::new(),
+            lame_duck: None,
             config,
         }
     }
@@ -181,6 +190,7 @@ impl Hub {
     /// Closes a connection, after an `-ERR` if there is a text and after what waits is written.
     pub(crate) fn close(&mut self, id: ConnectionId, error_text: Option<&str>) {
         if let Some(text) = error_text {
+            self.debug_connection(id, &format!("Closing: {text}"));
             self.write(id, text.len() + 16, |out| emit::err(out, text));
         }
         if let Some(session) = self.sessions.get_mut(id) {

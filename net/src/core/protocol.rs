@@ -19,6 +19,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// One operation of a connection that is open.
     #[inline]
     pub(crate) fn on_op(&mut self, id: ConnectionId, op: &Op<'_>, now: Now) {
+        if self.hub.config.details.server_trace {
+            self.hub.trace_said(id, op);
+        }
         if self.hub.config.authorization.is_some() && self.is_stranger(id, op) {
             self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
             return;
@@ -167,21 +170,19 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 
     fn pong(&mut self, id: ConnectionId) {
-        self.hub.write(id, 8, emit::pong);
-        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        let Self { hub, .. } = self;
+        hub.write(id, 8, emit::pong);
+        let Some(session) = hub.sessions.get_mut(id) else { return };
         // Only after its CONNECT is it known whether a client understands another INFO.
         if session.greeting != Greeting::Introduced {
             return;
         }
         session.greeting = Greeting::Done;
         if session.options.protocol >= 1 {
-            let json = info_json(
-                &self.hub.config,
-                session.number,
-                &session.client_ip,
-                InfoKind::Connected,
-            );
-            self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
+            let kind =
+                if hub.lame_duck.is_some() { InfoKind::LameDuck } else { InfoKind::Connected };
+            let json = info_json(&hub.config, session.number, &session.client_ip, kind);
+            hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         }
     }
 

@@ -12,6 +12,7 @@ use super::Core;
 use super::access::AUTHORIZATION_VIOLATION;
 use crate::auth::Authorization;
 use crate::config::NetConfig;
+use crate::detail::Details;
 use crate::ids::ConnectionId;
 use crate::info::{InfoKind, info_json};
 use crate::link::LinkMessage;
@@ -37,6 +38,8 @@ pub struct RuntimeSettings {
     pub ping_interval_ms: u64,
     /// Pings without answer.
     pub ping_out_max: u32,
+    /// Debug and trace lines that are told.
+    pub details: Details,
     /// Who may connect. Connections of users that are gone or changed are closed.
     pub authorization: Option<Arc<Authorization>>,
     /// Limits of channels, applied to those there are.
@@ -56,6 +59,7 @@ impl RuntimeSettings {
             subscriptions_max: config.subscriptions_max,
             ping_interval_ms: config.ping_interval_ms,
             ping_out_max: config.ping_out_max,
+            details: config.details,
             authorization: config.authorization.clone(),
             limits,
         }
@@ -84,6 +88,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         config.subscriptions_max = settings.subscriptions_max;
         config.ping_interval_ms = settings.ping_interval_ms;
         config.ping_out_max = settings.ping_out_max;
+        config.details = settings.details;
         self.hub.limits = ParseLimits {
             has_headers: self.hub.limits.has_headers,
             control_line_bytes_max: settings.control_line_bytes_max,
@@ -133,8 +138,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
     }
 
-    /// The connections that are not those to another NATS server.
-    fn clients(&self) -> Vec<ConnectionId> {
+    /// The open connections that are not those to another NATS server.
+    pub(super) fn clients(&self) -> Vec<ConnectionId> {
         let open = self.hub.sessions.iter().filter(|session| !session.is_closing);
         open.map(|session| session.id).filter(|id| !self.upstream.is(*id)).collect()
     }

@@ -2,10 +2,12 @@
 
 mod auth;
 mod discover;
+mod lame_duck;
 mod nats;
 mod reference;
 mod reload;
 mod stan;
+mod telling;
 mod upstream;
 
 use std::time::Duration;

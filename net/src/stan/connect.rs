@@ -282,6 +282,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             return;
         }
         self.stan.home.operations.remove(&operation);
+        self.hub.debug_streaming(|| format!("[Client:{client_id}] Closed"));
         match &work.request {
             HomeRequest::Connect(_) => {
                 self.open_client(&client_id, now);
@@ -347,6 +348,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             };
             response.encode(out);
         });
+        self.hub.debug_streaming(|| format!("[Client:{client_id}] Connected"));
         self.finish(client_id, now);
     }
 

@@ -94,6 +94,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 self.respond(reply, |out| {
                     SubscriptionResponse { ack_inbox: &inbox, error: "" }.encode(out);
                 });
+                self.hub.debug_streaming(|| {
+                    format!("Started subscription, channel={channel}, subid={}", id.0)
+                });
                 self.with_shard(shard, |shard| shard.activate(id, now));
             }
             Answer::Refused(error) => {
@@ -146,7 +149,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// The engine has ended a subscription, or not.
     pub(crate) fn on_unsubscribed(&mut self, reply: &[u8], answer: &Answer) {
         match answer {
-            Answer::Done => self.answer_subscription(reply, ""),
+            Answer::Done => {
+                self.hub.debug_streaming(|| "Ended a subscription".to_owned());
+                self.answer_subscription(reply, "");
+            }
             Answer::Refused(error) => self.answer_subscription(reply, &errors::text_of(error, "")),
             Answer::ClientOpened(_) | Answer::Subscribed { .. } => {
                 unreachable!("an unsubscribe has two answers")

@@ -72,7 +72,6 @@ const NO_ROUTES: Action = missing("clusters of servers", "run one server");
 const NO_BRIDGE: Action =
     missing("this way to other servers", "let clients connect to this server");
 const NO_PROTOCOL: Action = missing("this protocol", "use clients of NATS or NATS Streaming");
-const NO_LAME_DUCK: Action = missing("lame duck mode", "stop the server with SIGTERM");
 
 /// Stands for what another pass has read.
 pub(super) const READ_ALREADY: Key = key(&[super::STREAMING], Action::Done);
@@ -106,7 +105,8 @@ pub(super) static NATS_KEYS: &[Key] = &[
     key(&["ping_interval"], Action::Set(net::ping_interval)),
     key(&["ping_max"], Action::Set(net::pings_out_max)),
     key(&["write_deadline"], Action::Set(net::write_deadline)),
-    key(&["lame_duck_duration", "lame_duck_grace_period"], NO_LAME_DUCK),
+    key(&["lame_duck_duration"], Action::Flag("lame_duck_duration")),
+    key(&["lame_duck_grace_period"], Action::Flag("lame_duck_grace_period")),
     key(&["authorization"], Action::Authorization),
     key(&["no_auth_user"], Action::NoAuthUser),
     key(&["accounts", "system_account", "system", "no_system_account"], NO_ACCOUNTS),

@@ -48,7 +48,7 @@ impl Town {
     }
 
     /// A STAN client on a core: its connection, subscribed to all it needs.
-    fn client(&mut self, core: usize, id: &str) -> Peer {
+    pub(super) fn client(&mut self, core: usize, id: &str) -> Peer {
         let peer = self.enter(core);
         self.tell(
             peer,
@@ -82,7 +82,7 @@ impl Town {
     }
 
     /// Publishes and returns the ack's error.
-    fn store(&mut self, peer: Peer, id: &str, channel: &str, data: &str) -> String {
+    pub(super) fn store(&mut self, peer: Peer, id: &str, channel: &str, data: &str) -> String {
         let payload = pub_msg(id, channel, data);
         self.publish(
             peer,

@@ -1,0 +1,189 @@
+//! The process from outside: its signals, its log file, its exit code.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail it")]
+
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+/// A machine under load needs some of this.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at something.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A server with a directory of its own, killed when a test fails.
+struct Server {
+    child: Child,
+    directory: tempfile::TempDir,
+    port: u16,
+}
+
+impl Server {
+    fn start(flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let child = Command::new(env!("CARGO_BIN_EXE_weirlog"))
+            .args(["-a", "127.0.0.1", "-p", "-1", "-cores", "2", "-shards", "2"])
+            .arg("-dir")
+            .arg(path("data"))
+            .arg("-l")
+            .arg(path("log"))
+            .arg("-P")
+            .arg(path("pid"))
+            .args(flags)
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, directory, port: 0 };
+        server.wait_for("log", "Streaming Server is ready");
+        let log = std::fs::read_to_string(server.path("log")).unwrap();
+        let (_, after) = log.split_once(" on 127.0.0.1:").unwrap();
+        server.port = after.split(',').next().unwrap().parse().unwrap();
+        server
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Waits until a file has such a text in it.
+    fn wait_for(&self, name: &str, text: &str) {
+        let has_text =
+            |path: &Path| std::fs::read_to_string(path).is_ok_and(|content| content.contains(text));
+        until(&format!("{text:?} in {name}"), || has_text(&self.path(name)));
+    }
+
+    /// `weirlog -sl`, with the server's file of its process id.
+    fn signal(&self, order: &str) {
+        let pid_file = self.path("pid");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weirlog"));
+        let status = command.arg("-sl").arg(order).arg("-P").arg(pid_file).status().unwrap();
+        assert!(status.success(), "{order}: {status}");
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Client(BufReader::new(stream));
+        assert!(client.line().starts_with("INFO {"));
+        client.send("CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\nPING\r\n");
+        assert_eq!(client.line(), "PONG\r\n");
+        assert!(client.line().contains("\"connect_info\":true"));
+        client
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn send(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// What comes until the server closes.
+    fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        String::from_utf8(rest).unwrap()
+    }
+}
+
+/// Looks again and again.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let tries = PATIENCE.as_millis() / LOOK_INTERVAL.as_millis();
+    for _ in 0..tries {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    panic!("waited in vain for {what}");
+}
+
+#[test]
+fn a_lame_duck_tells_its_clients_refuses_new_ones_and_ends_with_0() {
+    let mut server =
+        Server::start(&["-lame_duck_duration", "1s", "-lame_duck_grace_period", "500ms"]);
+    let mut clients = [server.connect(), server.connect(), server.connect()];
+    server.signal("ldm");
+    for client in &mut clients {
+        assert!(client.line().contains("\"ldm\":true"));
+    }
+    until("a refusal", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    for client in &mut clients {
+        assert_eq!(client.rest(), "");
+    }
+    assert_eq!(server.end().code(), Some(0));
+    let log = std::fs::read_to_string(server.path("log")).unwrap();
+    assert!(log.contains("[INF] Entering lame duck mode, stop accepting new clients\n"), "{log}");
+    assert!(!server.path("pid").exists());
+}
+
+#[test]
+fn a_log_file_that_was_moved_is_opened_anew_and_a_reload_does_no_harm() {
+    let mut server = Server::start(&["-log_format", "json"]);
+    std::fs::rename(server.path("log"), server.path("old")).unwrap();
+    server.signal("reopen");
+    server.wait_for("log", "File log re-opened");
+    server.signal("reload");
+    server.wait_for("log", "Reload signal ignored");
+    assert!(!std::fs::read_to_string(server.path("old")).unwrap().contains("re-opened"));
+    server.connect();
+    server.signal("quit");
+    assert_eq!(server.end().code(), Some(0));
+    let log = std::fs::read_to_string(server.path("log")).unwrap();
+    assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
+    assert!(log.contains("Shutting down"), "{log}");
+}
+
+#[test]
+fn several_signals_to_end_are_as_one() {
+    let mut server = Server::start(&[]);
+    let mut client = server.connect();
+    // Something to commit, and a client that goes on talking.
+    client.send(&"PUB a 1\r\nx\r\n".repeat(1000));
+    let process = std::fs::read_to_string(server.path("pid")).unwrap();
+    for order in ["term", "term", "quit"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weirlog"));
+        // The process may have ended: then there is nobody to signal.
+        let _ = command.arg("-sl").arg(format!("{order}={process}")).output().unwrap();
+    }
+    assert_eq!(server.end().code(), Some(0));
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_keeps_the_server_from_starting() {
+    let output = Command::new(env!("CARGO_BIN_EXE_weirlog"))
+        .args(["-st", "memory", "-l", "/nowhere/log"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("weirlog: cannot open the log: "), "{text}");
+}
