@@ -113,6 +113,10 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         self.with_core(Core::on_storage);
         // The writers have their turn.
         self.runtime.sleep(Duration::from_millis(5)).await;
+        // The ring may let go of its sockets only after the process has ended: clients shall know before.
+        for line in self.lines.borrow().iter().flatten() {
+            line.finish();
+        }
     }
 
     /// Lets the core do something, then carries out what came of it.

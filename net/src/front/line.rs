@@ -52,7 +52,7 @@ impl Line {
     }
 
     /// Ends the connection: what was written still goes out, the reader wakes.
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.is_finished.set(true);
         let stream = self.stream.borrow();
         let shutdown = pin!(stream.shutdown(Shutdown::Both));
