@@ -22,9 +22,9 @@ const ID_LETTERS_COUNT: usize = 55;
 /// A server on this machine answers at once.
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(200);
 /// A server that was killed a moment ago may still be on its way out.
-const KNOCKS_COUNT_MAX: u32 = 10;
-/// The pause between two of them.
-const KNOCK_INTERVAL: Duration = Duration::from_millis(100);
+const KNOCKS_COUNT_MAX: u32 = 100;
+/// The pause between two of them: its listener may outlive it by some 10 ms, and clients are on their way back.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What the engine is told.
 pub(super) fn storage_config(options: &Options, seed: u64) -> Result<StorageConfig, ServeError> {

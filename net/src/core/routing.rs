@@ -214,10 +214,12 @@ impl Hub {
         let mut found = std::mem::take(&mut self.found);
         self.lookup(message.subject, &mut found);
         if let Some(queue) = queue {
-            // The other core chose this one: it does not travel on. The last member may have gone in between.
-            let members = Members { here: found.here.members(queue), there: &[] };
-            if !members.here.is_empty() {
-                self.route_to_group(queue, members, message, (None, None));
+            // The other core chose this one. If the last member has gone in between, as one that drains does, another
+            // core's gets it. It cannot come back: that core has heard of the going before.
+            let here = found.here.members(queue);
+            let there = if here.is_empty() { found.there.members(queue) } else { &[] };
+            if !here.is_empty() || !there.is_empty() {
+                self.route_to_group(queue, Members { here, there }, message, (None, None));
             }
         } else {
             let shared = share(message, &found.here);

@@ -66,6 +66,25 @@ fn a_member_of_a_queue_group_is_chosen_among_all_cores() {
     assert_eq!(town.heard(members[1]), "MSG work.a 1 0\r\n\r\nMSG other 2 0\r\n\r\n");
 }
 
+/// A member left while messages for it were on their way from another core: they were dropped, though the group had
+/// other members. Now they go on to one of those.
+#[test]
+fn who_leaves_a_queue_group_takes_no_messages_along() {
+    let mut town = Town::new(2, |_| {});
+    let [leaving, staying] = [0, 1].map(|core| town.enter(core));
+    for member in [leaving, staying] {
+        town.say(member, "SUB work group 1\r\n");
+    }
+    let publisher = town.enter(1);
+    town.offer(publisher, "PUB work 0\r\n\r\n".repeat(100).as_bytes());
+    let near = town.heard(staying).matches("MSG").count();
+    assert!((20..=80).contains(&near), "{near} of 100, the others are on their way");
+    town.offer(leaving, b"UNSUB 1\r\n");
+    town.settle();
+    assert_eq!(town.heard(leaving), "");
+    assert_eq!(town.heard(staying).matches("MSG").count(), 100 - near);
+}
+
 #[test]
 fn a_request_that_nobody_receives_is_answered_with_503() {
     let mut town = Town::new(2, |_| {});
