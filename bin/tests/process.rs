@@ -152,7 +152,7 @@ fn a_log_file_that_was_moved_is_opened_anew_and_a_reload_does_no_harm() {
     server.signal("reopen");
     server.wait_for("log", "File log re-opened");
     server.signal("reload");
-    server.wait_for("log", "Reload signal ignored");
+    server.wait_for("log", "Reloaded the configuration");
     assert!(!std::fs::read_to_string(server.path("old")).unwrap().contains("re-opened"));
     server.connect();
     server.signal("quit");
