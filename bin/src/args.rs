@@ -26,7 +26,7 @@ use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
 pub(crate) use help::{serve_help, sim_help};
 pub(crate) use options::{
-    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, Verbosity,
+    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, TlsOptions, Verbosity,
 };
 use values::ValueError;
 

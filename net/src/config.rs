@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::Authorization;
+use crate::tls::TlsServer;
 
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
 /// pace of its reader. A megabyte keeps a fast link busy for some milliseconds.
@@ -71,6 +72,8 @@ pub struct NetConfig {
     pub replaces_durable: bool,
     /// Who may connect; none: everybody, for everything. Never changed, so all cores share it.
     pub authorization: Option<Arc<Authorization>>,
+    /// TLS for clients; none: all are served in plain.
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 impl Default for NetConfig {
@@ -97,6 +100,7 @@ impl Default for NetConfig {
             has_upstream: false,
             replaces_durable: false,
             authorization: None,
+            tls: None,
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) use routing::take;
 pub use routing::{Found, Message};
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
@@ -37,6 +38,7 @@ use crate::nats::emit;
 use crate::nats::parse::{ParseError, Parsed, parse};
 use crate::outbox::Outbox;
 use crate::stan::Stan;
+use crate::tls::TlsServer;
 use crate::upstream::Upstream;
 use barrier::Barrier;
 use delivery::Courier;
@@ -115,10 +117,28 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if connections_max > 0 && self.hub.sessions.len() > connections_max {
             self.hub.close(id, Some("maximum connections exceeded"));
         }
-        self.await_credentials(id, now);
+        // With TLS the client's time begins behind the handshake.
+        if self.hub.config.tls.is_none() {
+            self.await_credentials(id, now);
+        }
         let ping_interval_ms = self.hub.config.ping_interval_ms;
         self.hub.set_timer(now, ping_interval_ms, TimerEvent::Ping(id));
         id
+    }
+
+    /// The handshake of a connection has ended, or it is served without one. `names` are those in its certificate, if
+    /// they are to say who it is.
+    pub fn connection_secured(&mut self, id: ConnectionId, names: Option<Vec<String>>, now: Now) {
+        if let Some(session) = self.hub.sessions.get_mut(id) {
+            session.certificate_names = names;
+        }
+        self.await_credentials(id, now);
+    }
+
+    /// TLS for clients.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<TlsServer>> {
+        self.hub.config.tls.clone()
     }
 
     /// A connection's unprocessed bytes, from the first on.

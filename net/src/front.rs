@@ -3,7 +3,11 @@
 
 mod line;
 mod reader;
+#[cfg(test)]
+mod tests;
+mod tls;
 pub mod upstream;
+mod wire;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -12,7 +16,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use glommio::net::{AcceptedTcpStream, TcpStream};
+use glommio::net::AcceptedTcpStream;
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::types::Monotonic;
@@ -22,6 +26,7 @@ use crate::ids::ConnectionId;
 use crate::mesh::{Incoming, Mesh};
 use line::Line;
 use reader::SCRATCH_SIZE_BYTES;
+use wire::Wire;
 
 /// One core with its edges.
 pub struct Front<D: Disk, R: Runtime> {
@@ -35,6 +40,8 @@ pub struct Front<D: Disk, R: Runtime> {
     armed: Cell<Option<Monotonic>>,
     timer_bell: Doorbell,
     is_stopping: Cell<bool>,
+    /// Connections whose TLS handshake is under way.
+    handshakes: Cell<usize>,
     on_notice: Box<dyn Fn(Notice)>,
 }
 
@@ -51,6 +58,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             armed: Cell::new(None),
             timer_bell: Doorbell::default(),
             is_stopping: Cell::new(false),
+            handshakes: Cell::new(0),
             on_notice,
         })
     }
@@ -83,14 +91,19 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         // Else the kernel keeps the port from other programs for a minute after this side closed first: it lets one in
         // only where both ends of the past said that they may be followed.
         let _ = socket2::SockRef::from(&stream).set_reuse_address(true);
+        let tls = self.core.borrow().tls();
+        if let Some(tls) = tls {
+            self.welcome(client_ip, stream, tls);
+            return;
+        }
         let id = self.with_core(|core, now| core.connection_opened(client_ip, now));
-        let line = self.add_line(id, stream);
+        let line = self.add_line(id, Wire::Plain(stream));
         glommio::spawn_local(self.clone().read_loop(line)).detach();
     }
 
     /// A socket for a connection of the core, with its writer. Its reader is the caller's.
-    fn add_line(self: &Rc<Self>, id: ConnectionId, stream: TcpStream) -> Rc<Line> {
-        let line = Rc::new(Line::new(id, stream));
+    fn add_line(self: &Rc<Self>, id: ConnectionId, wire: Wire) -> Rc<Line> {
+        let line = Rc::new(Line::new(id, wire));
         {
             let mut lines = self.lines.borrow_mut();
             let slot = id.slot as usize;

@@ -27,6 +27,12 @@ struct Info<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_required: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tls_required: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_available: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     connect_info: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_account: Option<&'a str>,
@@ -47,6 +53,7 @@ pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: Info
     let is_connected = kind == InfoKind::Connected;
     let authorization = config.authorization.as_ref();
     let is_auth_required = authorization.is_some_and(|auth| auth.no_auth_identity().is_none());
+    let tls = config.tls.as_deref();
     let info = Info {
         server_id: &config.server_id,
         server_name: &config.server_name,
@@ -59,6 +66,9 @@ pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: Info
         client_id,
         client_ip,
         auth_required: is_auth_required.then_some(true),
+        tls_required: tls.and_then(|tls| (!tls.is_plain_allowed).then_some(true)),
+        tls_available: tls.and_then(|tls| tls.is_plain_allowed.then_some(true)),
+        tls_verify: tls.and_then(|tls| tls.wants_certificates().then_some(true)),
         connect_info: is_connected.then_some(true),
         remote_account: is_connected.then_some("$G"),
     };

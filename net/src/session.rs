@@ -49,6 +49,8 @@ pub struct Session {
     pub greeting: Greeting,
     /// Who it is, and so what it may do; none: it has yet to say so in CONNECT.
     pub identity: Option<Identity>,
+    /// The names in its certificate, if they say who it is.
+    pub certificate_names: Option<Vec<String>>,
     /// What it subscribed to.
     pub subscriptions: Subscriptions,
     /// What it caused to be sent to other cores.
@@ -124,6 +126,7 @@ impl Session {
             options: Connect::default(),
             greeting: Greeting::First,
             identity: Some(None),
+            certificate_names: None,
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),
             unacked_bytes: 0,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
 use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::tls::TlsClientSpec;
 
 /// How many channels a server has room for unless told otherwise, as in the reference.
 pub(crate) const CHANNELS_MAX_DEFAULT: u64 = 100;
@@ -43,6 +44,10 @@ pub(crate) struct Options {
     pub(crate) payload_bytes_max: usize,
     /// Who may connect.
     pub(crate) login: LoginOptions,
+    /// TLS for clients.
+    pub(crate) tls: TlsOptions,
+    /// TLS towards `upstreams`.
+    pub(crate) tls_there: TlsClientOptions,
     /// What is logged.
     pub(crate) log: LogOptions,
 }
@@ -108,6 +113,30 @@ impl fmt::Debug for LoginOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginOptions").field("user", &self.user).finish_non_exhaustive()
     }
+}
+
+/// TLS for clients: on if anything of it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsOptions {
+    /// Whether it was asked for by name.
+    pub(crate) is_on: bool,
+    /// The server's certificate.
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key.
+    pub(crate) key_file: Option<PathBuf>,
+    /// Whether clients must show a certificate.
+    pub(crate) is_verified: bool,
+    /// What it is checked against.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// TLS towards other servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsClientOptions {
+    /// Whether all of them must speak it.
+    pub(crate) is_demanded: bool,
+    /// The files it needs.
+    pub(crate) files: TlsClientSpec,
 }
 
 /// What is logged beyond information, warnings and errors.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use weirlog_net::front::upstream::UpstreamAddress;
 use weirlog_net::upstream::Login;
 
-use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, ListenAddress};
+use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, ListenAddress, TlsClientOptions};
 use super::*;
 
 fn words(line: &[&str]) -> Vec<OsString> {
@@ -57,6 +57,8 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         pid_file: None,
         payload_bytes_max: 1 << 20,
         login: LoginOptions::default(),
+        tls: TlsOptions::default(),
+        tls_there: TlsClientOptions::default(),
         log: LogOptions {
             server: Verbosity::default(),
             streaming: Verbosity::default(),
@@ -73,10 +75,14 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 30] = [
     (&["ns", "nats_server"], "nats://h", |o| {
-        o.upstreams =
-            vec![UpstreamAddress { host: "h".to_owned(), port: 4222, login: Login::Open }];
+        o.upstreams = vec![UpstreamAddress {
+            host: "h".to_owned(),
+            port: 4222,
+            login: Login::Open,
+            is_tls: false,
+        }];
     }),
     (&["cid", "cluster_id"], "other", |o| o.cluster_id = "other".to_owned()),
     (&["st", "store"], "MEMory", |o| o.store = StoreKind::Memory),
@@ -101,9 +107,18 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 24] = [
     (&["user"], "ann", |o| o.login.user = "ann".to_owned()),
     (&["pass"], "53cret", |o| o.login.password = "53cret".to_owned()),
     (&["auth"], "T", |o| o.login.token = "T".to_owned()),
+    (&["tlscert"], "a.pem", |o| o.tls.cert_file = Some("a.pem".into())),
+    (&["tlskey"], "a.pem", |o| o.tls.key_file = Some("a.pem".into())),
+    (&["tlscacert"], "a.pem", |o| o.tls.ca_file = Some("a.pem".into())),
+    (&["tls_client_cert"], "a.pem", |o| o.tls_there.files.cert_file = Some("a.pem".into())),
+    (&["tls_client_key"], "a.pem", |o| o.tls_there.files.key_file = Some("a.pem".into())),
+    (&["tls_client_cacert"], "a.pem", |o| o.tls_there.files.ca_file = Some("a.pem".into())),
 ];
 
-const SWITCHES: [(&[&str], Change); 7] = [
+const SWITCHES: [(&[&str], Change); 10] = [
+    (&["tls"], |o| o.tls.is_on = true),
+    (&["tlsverify"], |o| o.tls.is_verified = true),
+    (&["secure"], |o| o.tls_there.is_demanded = true),
     (&["replace_durable"], |o| o.is_durable_replaced = true),
     (&["SD", "stan_debug"], |o| o.log.streaming.debug = true),
     (&["SV", "stan_trace"], |o| o.log.streaming.trace = true),
@@ -356,11 +371,7 @@ const REFUSED: [(&str, &str); 15] = [
     ("configuration files", "sc= stan_config= c= config= t=false"),
     ("sending signals to a running server", "sl= signal="),
     ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
-    (
-        "TLS",
-        "tls=false tlscert= tlskey= tlsverify=false tlscacert= secure=false tls_client_cert= \
-         tls_client_key= tls_client_cacert= help_tls=false",
-    ),
+    ("a help text on TLS alone", "help_tls=false"),
     (
         "routes to other NATS servers",
         "routes= cluster= cluster_name= cluster_listen= cluster_advertise= no_advertise=false \
@@ -404,6 +415,12 @@ fn a_login_is_never_shown_and_an_empty_one_is_none() {
     assert!(!format!("{got:?}").contains("53cret"));
     assert_eq!(options(&["-user=", "-pass=", "-auth="]), options(&[]));
     assert_eq!(got.login.user, "ann");
+}
+
+#[test]
+fn an_empty_file_name_is_none() {
+    let line = ["-tlscert=", "-tlskey=", "-tlscacert=", "-tls_client_cert=", "-tls_client_key="];
+    assert_eq!(options(&line), options(&[]));
 }
 
 #[test]

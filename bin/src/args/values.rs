@@ -55,8 +55,6 @@ pub(crate) enum ValueError {
     NotAName,
     /// Not the URL of a NATS server.
     NotAServer,
-    /// A NATS server behind TLS.
-    TlsServer,
     /// Not valid UTF-8.
     NotUtf8,
     /// Nothing where something is needed.
@@ -83,9 +81,6 @@ impl fmt::Display for ValueError {
             }
             Self::NotAName => f.write_str("must be a name without blanks"),
             Self::NotAServer => f.write_str("not a server (such as nats://host:4222)"),
-            Self::TlsServer => {
-                f.write_str("not available yet: TLS to another NATS server, use nats://")
-            }
             Self::NotUtf8 => f.write_str("not valid UTF-8"),
             Self::Empty => f.write_str("must not be empty"),
         }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_net::auth::{AuthError, Authorization, AuthorizationSpec, UserSpec};
 use weirlog_net::config::NetConfig;
+use weirlog_net::tls::{ClientCertificates, TlsError, TlsServer, TlsSpec};
 
 use super::error::ServeError;
-use crate::args::{ListenAddress, LoginOptions, Options};
+use crate::args::{ListenAddress, LoginOptions, Options, TlsOptions};
 
 /// Letters of a server id: those of base 32, as clients expect them.
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -59,18 +60,39 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
 }
 
 /// Who may connect; none: everybody.
-pub(super) fn authorization(login: &LoginOptions) -> Result<Option<Arc<Authorization>>, AuthError> {
+pub(super) fn authorization(
+    login: &LoginOptions,
+    timeout_ms: Option<u64>,
+) -> Result<Option<Arc<Authorization>>, AuthError> {
     let LoginOptions { user, password, token } = login;
     if *login == LoginOptions::default() {
         return Ok(None);
     }
-    let mut spec = AuthorizationSpec::default();
+    let mut spec = AuthorizationSpec { timeout_ms, ..AuthorizationSpec::default() };
     if !user.is_empty() || !password.is_empty() {
         let (name, password) = (user.clone(), password.clone());
         spec.users.push(UserSpec { name, password, permissions: None });
     }
     spec.token = (!token.is_empty()).then(|| token.clone());
     Authorization::new(&spec).map(Arc::new).map(Some)
+}
+
+/// TLS for clients; none: nothing of it was asked for.
+pub(super) fn tls(options: &TlsOptions) -> Result<Option<Arc<TlsServer>>, TlsError> {
+    if *options == TlsOptions::default() {
+        return Ok(None);
+    }
+    let spec = TlsSpec {
+        cert_file: options.cert_file.clone().unwrap_or_default(),
+        key_file: options.key_file.clone().unwrap_or_default(),
+        ca_file: options.ca_file.clone(),
+        client_certificates: match options.is_verified {
+            true => ClientCertificates::Verified,
+            false => ClientCertificates::Ignored,
+        },
+        ..TlsSpec::default()
+    };
+    TlsServer::load(&spec).map(Arc::new).map(Some)
 }
 
 /// The address to listen on, which nobody else does: the listener itself would share its port with another server of

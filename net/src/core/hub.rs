@@ -49,6 +49,13 @@ pub enum Notice {
         /// Its id.
         client_id: String,
     },
+    /// A client and this server did not come to speak TLS.
+    HandshakeFailed {
+        /// The client's address.
+        client_ip: String,
+        /// Why.
+        reason: String,
+    },
     /// The other NATS server said so.
     UpstreamError {
         /// Its words.
