@@ -30,6 +30,7 @@ use weirlog_engine::shard::{Dispatched, Shard};
 use weirlog_engine::storage::Storage;
 use weirlog_engine::types::{Monotonic, Now, ShardId};
 
+use crate::auth::nonce;
 use crate::config::NetConfig;
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::{InfoKind, info_json};
@@ -109,8 +110,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// A connection was accepted from `client_ip`.
     pub fn connection_opened(&mut self, client_ip: String, now: Now) -> ConnectionId {
         let id = self.hub.open(client_ip, now.mono);
-        let Some(session) = self.hub.sessions.get(id) else { return id };
-        let json = info_json(&self.hub.config, session.number, &session.client_ip, InfoKind::First);
+        let Some(session) = self.hub.sessions.get_mut(id) else { return id };
+        if self.hub.config.authorization.as_ref().is_some_and(|auth| auth.wants_signatures()) {
+            session.nonce = Some(nonce(&mut self.hub.rng));
+        }
+        let json = info_json(&self.hub.config, session, InfoKind::First);
         self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         let core_count = self.hub.links.core_count();
         let connections_max = self.hub.config.connections_max.div_ceil(core_count);
@@ -143,6 +147,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// A connection's unprocessed bytes, from the first on.
     pub fn on_bytes(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Intake {
+        self.hub.now = now.mono;
         if let Some(session) = self.hub.sessions.get_mut(id) {
             session.active_at = now.mono;
             session.pings_out = 0;
@@ -219,6 +224,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// A batch came from another core.
     pub fn on_mesh(&mut self, from: CoreId, batch: LinkBatch, now: Now) {
+        self.hub.now = now.mono;
         let (messages, has_moved) = self.hub.links.accept(from, batch);
         for message in messages {
             self.on_link_message(from, message, now);

@@ -2,6 +2,7 @@
 //! out, rings bells, and never keeps the core borrowed over a wait.
 
 mod line;
+mod passwords;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ pub mod upstream;
 mod wire;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -21,6 +23,7 @@ use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::types::Monotonic;
 
+use crate::auth::PasswordCheck;
 use crate::core::{Core, Notice};
 use crate::ids::ConnectionId;
 use crate::mesh::{Incoming, Mesh};
@@ -42,6 +45,9 @@ pub struct Front<D: Disk, R: Runtime> {
     is_stopping: Cell<bool>,
     /// Connections whose TLS handshake is under way.
     handshakes: Cell<usize>,
+    /// Passwords that wait to be compared; the core bounds their number.
+    passwords: RefCell<VecDeque<(ConnectionId, PasswordCheck)>>,
+    password_bell: Doorbell,
     on_notice: Box<dyn Fn(Notice)>,
 }
 
@@ -59,6 +65,8 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             timer_bell: Doorbell::default(),
             is_stopping: Cell::new(false),
             handshakes: Cell::new(0),
+            passwords: RefCell::default(),
+            password_bell: Doorbell::default(),
             on_notice,
         })
     }
@@ -71,6 +79,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         }
         glommio::spawn_local(self.clone().run_storage()).detach();
         glommio::spawn_local(self.clone().run_timers()).detach();
+        glommio::spawn_local(self.clone().run_passwords()).detach();
         self.with_core(|core, now| core.start(now));
         while !self.core.borrow().is_ready() {
             // Once at start, some hundred microseconds: not worth a bell.
@@ -161,6 +170,11 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             for (to, batch) in core.take_mesh() {
                 mesh.send(to, batch);
             }
+        }
+        let checks = core.take_password_checks();
+        if !checks.is_empty() {
+            self.passwords.borrow_mut().extend(checks);
+            self.password_bell.ring();
         }
         for notice in core.take_notices() {
             (self.on_notice)(notice);

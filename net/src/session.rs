@@ -1,8 +1,10 @@
 //! One connection's state: what the client asked for in CONNECT, its subscriptions, what waits to be written to it,
 //! and what it may not do for the moment. Decisions are made in `core/protocol`; nothing here looks anything up.
 
+mod responses;
 mod subscriptions;
 
+pub use responses::Responses;
 pub use subscriptions::{Counted, Subscription, Subscriptions};
 
 use weirlog_engine::request::ClientKey;
@@ -21,6 +23,8 @@ pub enum Stop {
     Barrier,
     /// Too much is published and not acked.
     Credit,
+    /// Its password is being compared with a hash.
+    Password,
 }
 
 /// How far the greeting went.
@@ -49,6 +53,12 @@ pub struct Session {
     pub greeting: Greeting,
     /// Who it is, and so what it may do; none: it has yet to say so in CONNECT.
     pub identity: Option<Identity>,
+    /// What it signs to say who it is; none: nothing.
+    pub nonce: Option<String>,
+    /// The CONNECT whose password is being compared.
+    pub connecting: Option<Box<Connect>>,
+    /// What it may answer, whatever else it may publish.
+    pub responses: Responses,
     /// The names in its certificate, if they say who it is.
     pub certificate_names: Option<Vec<String>>,
     /// What it subscribed to.
@@ -126,6 +136,9 @@ impl Session {
             options: Connect::default(),
             greeting: Greeting::First,
             identity: Some(None),
+            nonce: None,
+            connecting: None,
+            responses: Responses::default(),
             certificate_names: None,
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),

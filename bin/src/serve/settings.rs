@@ -167,7 +167,7 @@ mod tests {
     fn a_login_is_a_user_with_a_password_or_a_token() {
         let made = |user: &str, password: &str, token: &str| {
             let [user, password, token] = [user, password, token].map(str::to_owned);
-            authorization(&LoginOptions { user, password, token }).map(|made| made.is_some())
+            authorization(&LoginOptions { user, password, token }, None).map(|made| made.is_some())
         };
         assert_eq!(made("", "", ""), Ok(false));
         assert_eq!(made("ann", "pw", ""), Ok(true));

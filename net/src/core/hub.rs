@@ -6,6 +6,7 @@ use weirlog_engine::types::{Monotonic, Now, ShardId};
 
 use super::sessions::Sessions;
 use super::windows::Windows;
+use crate::auth::PasswordCheck;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{Interest, RemoteInterest};
@@ -102,6 +103,11 @@ pub struct Hub {
     /// Connections whose input may be processed further.
     pub(crate) wakes: Vec<ConnectionId>,
     pub(crate) notices: Vec<Notice>,
+    /// The time of the present event, for what is deep below it.
+    pub(crate) now: Monotonic,
+    /// Passwords for the edge to compare, and how many it was given and has not answered.
+    pub(crate) checks: Vec<(ConnectionId, PasswordCheck)>,
+    pub(crate) checks_count: usize,
 }
 
 impl Hub {
@@ -129,6 +135,9 @@ impl Hub {
             flushes: Vec::new(),
             wakes: Vec::new(),
             notices: Vec::new(),
+            now: Monotonic::default(),
+            checks: Vec::new(),
+            checks_count: 0,
             config,
         }
     }

@@ -54,9 +54,18 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get(id) else { return };
         let is_pedantic = session.options.pedantic;
         if session.permissions().is_some_and(|may| !may.may_publish(message.subject)) {
-            self.deny_publish(id, message.subject);
-            return;
+            // It may be the answer to a message that it got.
+            let is_answer = self
+                .hub
+                .sessions
+                .get_mut(id)
+                .is_some_and(|session| session.responses.take(message.subject, now.mono));
+            if !is_answer {
+                self.deny_publish(id, message.subject);
+                return;
+            }
         }
+        let Some(session) = self.hub.sessions.get(id) else { return };
         let is_verbose = session.options.verbose;
         let no_responders = session.options.no_responders;
         if is_pedantic && !is_valid_publish(message.subject) {
@@ -179,12 +188,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let is_first = std::mem::replace(&mut session.greeting, Greeting::Done) == Greeting::First;
         if is_first && session.options.protocol >= 1 {
-            let json = info_json(
-                &self.hub.config,
-                session.number,
-                &session.client_ip,
-                InfoKind::Connected,
-            );
+            let json = info_json(&self.hub.config, session, InfoKind::Connected);
             self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         }
     }
@@ -197,10 +201,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 return;
             }
         };
-        if !self.identify(id, json) {
-            self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
-            return;
+        if self.identify(id, json, &options) {
+            self.connect(id, options);
         }
+    }
+
+    /// A client that may come in has connected.
+    pub(crate) fn connect(&mut self, id: ConnectionId, options: Connect) {
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let is_verbose = options.verbose;
         session.options = options;

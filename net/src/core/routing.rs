@@ -2,6 +2,7 @@
 //! at random among those of all cores.
 
 use super::hub::Hub;
+use crate::auth::Permissions;
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{InterestChange, Matches, RemoteMatches, RemoteMembers};
 use crate::link::{LinkMessage, RouteBatch, RouteEntry};
@@ -147,6 +148,11 @@ impl Hub {
         session
             .outbox
             .write_with(size_hint, |out| write_message(out, subscription, message, has_headers));
+        if let Some(reply) = message.reply
+            && let Some(limits) = session.permissions().and_then(Permissions::responses)
+        {
+            session.responses.expect(reply, limits, self.now);
+        }
         let counted = session.subscriptions.count_delivery(to.index);
         self.after_write(to.connection);
         if counted == Counted::Last {

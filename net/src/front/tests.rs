@@ -344,3 +344,24 @@ fn another_server_is_joined_over_tls_with_a_certificate() {
     let here = Servers::start_with(1, &net, Some(&upstreams));
     assert_eq!(here.addresses.len(), 1);
 }
+
+#[test]
+fn a_password_is_compared_with_its_hash_beside_the_core() {
+    let password = crate::auth::tests::hashed();
+    let users = vec![crate::auth::UserSpec { name: "ann".to_owned(), password, permissions: None }];
+    let spec = crate::auth::AuthorizationSpec { users, ..Default::default() };
+    let authorization = Some(Arc::new(crate::auth::Authorization::new(&spec).unwrap()));
+    let net = NetConfig { shard_count: 4, authorization, ..NetConfig::default() };
+    let servers = Servers::start(2, &net);
+    for (password, answer) in
+        [("secret", "PONG\r\n"), ("guess", "-ERR 'Authorization Violation'\r\n")]
+    {
+        let mut socket = servers.plain(1);
+        line(&mut socket);
+        let connect = format!(
+            "CONNECT {{\"verbose\":false,\"user\":\"ann\",\"pass\":\"{password}\"}}\r\nPING\r\n"
+        );
+        socket.write_all(connect.as_bytes()).unwrap();
+        assert_eq!(line(&mut socket), answer);
+    }
+}
