@@ -24,7 +24,7 @@ pub(crate) async fn open(root: &Path) -> Result<Storage<DmaDisk, GlommioRuntime>
         shard_count: Some(SHARD_COUNT),
         payload_size_bytes_max: 1 << 20,
         channels_max: 0,
-        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
+        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() }.into(),
         seed: now().wall.0.cast_unsigned(),
         tuning: Tuning::default(),
     };

@@ -12,6 +12,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 mod compatible;
+mod files;
 mod flags;
 mod go_style;
 mod help;
@@ -22,11 +23,12 @@ mod upstreams;
 mod values;
 
 use compatible::Role;
+pub(crate) use files::FileError;
 use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
 pub(crate) use help::{serve_help, sim_help};
 pub(crate) use options::{
-    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, TlsOptions, Verbosity,
+    ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind, Verbosity,
 };
 use values::ValueError;
 
@@ -38,6 +40,8 @@ pub(crate) enum Command {
     Serve(Options),
     /// Run the simulator.
     Sim(SimOptions),
+    /// Say that flags and files are valid.
+    Checked,
     /// Print [`serve_help`].
     Help,
     /// Print [`sim_help`].
@@ -92,6 +96,17 @@ pub(crate) enum ArgsError {
         /// What to do for now.
         instead: &'static str,
     },
+    /// A configuration file cannot be used.
+    File(FileError),
+    /// More channels have limits of their own than there may be channels.
+    TooManyChannels {
+        /// Names, not patterns.
+        count: usize,
+        /// The limit.
+        max: u64,
+    },
+    /// What waits for a connection must hold a message.
+    PendingBelowPayload,
     /// The first word that is no flag names no command.
     UnknownCommand {
         /// The word.
@@ -127,6 +142,14 @@ impl fmt::Display for ArgsError {
             Self::NotAvailable { flag, what, instead } => {
                 write!(f, "{flag}: not available yet: {what}; {instead}")
             }
+            Self::File(error) => error.fmt(f),
+            Self::TooManyChannels { count, max } => write!(
+                f,
+                "too many channels defined ({count}). The max channels limit is set to {max}"
+            ),
+            Self::PendingBelowPayload => {
+                f.write_str("max_payload cannot be higher than max_pending")
+            }
             Self::UnknownCommand { word } => write!(f, "no such command: {word:?} ({HINT})"),
             Self::UnexpectedWord { word } => write!(f, "unexpected argument: {word:?} ({HINT})"),
             Self::FlagsBeforeCommand { command } => {
@@ -141,6 +164,12 @@ impl fmt::Display for ArgsError {
 
 impl std::error::Error for ArgsError {}
 
+impl From<FileError> for ArgsError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
 /// The text of `--version`.
 #[must_use]
 pub(crate) fn version_line() -> String {
@@ -153,12 +182,12 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     let Split { mut flags, word, rest } = go_style::split(args.into_iter().collect(), &vocabulary)?;
     let word = word.map(|word| word.to_string_lossy().into_owned());
     match word.as_deref() {
-        None => serve(flags),
+        None => serve(flags, &vocabulary),
         Some("serve") => {
             let after = go_style::split(rest, &vocabulary)?;
             refuse_word(after.word)?;
             flags.extend(after.flags);
-            serve(flags)
+            serve(flags, &vocabulary)
         }
         Some("sim") if flags.is_empty() => sim(rest),
         Some("sim") => Err(ArgsError::FlagsBeforeCommand { command: "sim" }),
@@ -168,21 +197,60 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     }
 }
 
-fn serve(given: Vec<Given>) -> Result<Parsed, ArgsError> {
+fn serve(given: Vec<Given>, vocabulary: &Vocabulary) -> Result<Parsed, ArgsError> {
     // Help and version are answered even beside flags that are refused.
     for (name, command) in [("help", Command::Help), ("version", Command::Version)] {
         if given.iter().any(|flag| flag.entry.name == name && flag.value == "true") {
             return Ok(Parsed { command, warnings: Vec::new() });
         }
     }
-    let (given, warnings) = sift(given)?;
-    let flags: ServeFlags = typed_flags(&given)?;
-    let command = match (flags.help, flags.version) {
-        (true, _) => Command::Help,
-        (false, true) => Command::Version,
-        (false, false) => Command::Serve(flags.into_options()),
-    };
+    let (given, mut warnings) = sift(given)?;
+    let own: ServeFlags = typed_flags(&given)?;
+    if own.help || own.version {
+        let command = if own.help { Command::Help } else { Command::Version };
+        return Ok(Parsed { command, warnings });
+    }
+    let from_files = files::read(own.config_file(), own.stan_config_file(), vocabulary)?;
+    let (mut all, file_warnings) = sift(from_files.flags)?;
+    warnings.extend(from_files.warnings);
+    warnings.extend(file_warnings);
+    all.extend(given);
+    let mut flags: ServeFlags = typed_flags(&all)?;
+    if flags.has_upstream() && !from_files.login.is_empty() {
+        // The command line's login stands behind them.
+        all.splice(0..0, from_files.login);
+        flags = typed_flags(&all)?;
+    } else {
+        let needless = |given: &Given| format!("{} has no effect: {NO_LOGIN}", given.typed);
+        warnings.extend(from_files.login.iter().map(needless));
+    }
+    let is_check = flags.check;
+    let has_users = from_files.settings.authorization.has_users();
+    let options = flags.into_options(from_files.settings);
+    if has_users && options.upstreams.is_empty() && options.login != LoginOptions::default() {
+        warnings.push(format!("-user, -pass and -auth have no effect: {USERS_IN_FILE}"));
+    }
+    check_together(&options)?;
+    let command = if is_check { Command::Checked } else { Command::Serve(options) };
     Ok(Parsed { command, warnings })
+}
+
+const NO_LOGIN: &str = "the streaming part of this server needs no login";
+const USERS_IN_FILE: &str = "the configuration file has the users";
+
+/// What only all options together can show.
+fn check_together(options: &Options) -> Result<(), ArgsError> {
+    let mut names: Vec<_> = options.limit_rules.iter().filter(|rule| rule.is_literal()).collect();
+    names.sort_by(|left, right| left.pattern.cmp(&right.pattern));
+    names.dedup_by(|left, right| left.pattern == right.pattern);
+    let max = options.channels_max;
+    if max > 0 && names.len() as u64 > max {
+        return Err(ArgsError::TooManyChannels { count: names.len(), max });
+    }
+    if options.payload_bytes_max > options.connections.pending_bytes_max {
+        return Err(ArgsError::PendingBelowPayload);
+    }
+    Ok(())
 }
 
 fn sim(args: Vec<OsString>) -> Result<Parsed, ArgsError> {

@@ -46,7 +46,14 @@ fn limits(options: &Options) -> String {
         AtMost(limits.subscriptions_max, "subscription"),
         AtMostMs(limits.age_ms_max),
         AtMostMs(limits.inactivity_ms_max),
-    )
+    ) + &own_limits(options.limit_rules.len())
+}
+
+fn own_limits(rules_count: usize) -> String {
+    match rules_count {
+        0 => String::new(),
+        count => format!("; {} of limits for some channels", Counted(count as u64, "rule")),
+    }
 }
 
 /// `1 shard`, `8 shards`.
@@ -101,6 +108,12 @@ mod tests {
         let Command::Serve(options) = parsed.command else { panic!("{args} does not serve") };
         let entrance = "0.0.0.0:4222".to_owned();
         ready_line(&options, &Running { entrance, shard_count: 8, core_count: 2 })
+    }
+
+    #[test]
+    fn limits_of_some_channels_are_counted() {
+        assert_eq!(own_limits(0), "");
+        assert_eq!(own_limits(2), "; 2 rules of limits for some channels");
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error),
             };
         }
+        args::Command::Checked => "the configuration is valid\n".to_owned(),
         args::Command::Help => args::serve_help(),
         args::Command::SimHelp => args::sim_help(),
         args::Command::Version => format!("{}\n", args::version_line()),

@@ -1,5 +1,6 @@
 //! Runs the server: one pinned executor a core, each with its shards and connections; a listener on the first hands
-//! accepted sockets to the cores in turn. SIGTERM and SIGINT end it after what is open is committed.
+//! accepted sockets to the cores in turn. SIGTERM and SIGINT end it after what is open is committed; SIGHUP reads the
+//! configuration again.
 //!
 //! The order of a start: lock the directory, open the store, recover the shards of all cores, exchange clients, end
 //! what belongs to nobody, and only then listen.
@@ -7,6 +8,7 @@
 mod entrance;
 mod error;
 mod pid_file;
+mod reload;
 mod settings;
 
 use std::net::SocketAddr;
@@ -20,7 +22,7 @@ use std::time::Duration;
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender};
 use glommio::net::{AcceptedTcpStream, TcpListener};
 use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use weirlog_engine::disk::Disk;
 use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
@@ -31,7 +33,7 @@ use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, StoreInfo, open_store};
 use weirlog_engine::types::{ShardId, Timestamp};
 use weirlog_net::config::NetConfig;
-use weirlog_net::core::{Core, Notice};
+use weirlog_net::core::{Core, Notice, RuntimeSettings};
 use weirlog_net::front::Front;
 use weirlog_net::ids::CoreId;
 use weirlog_net::interest::CoreSet;
@@ -43,6 +45,7 @@ use crate::log::Log;
 use entrance::Entrance;
 use error::ServeError;
 use pid_file::PidFile;
+use reload::Reloader;
 
 /// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
 /// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
@@ -91,7 +94,12 @@ struct Seat {
 /// How a core comes to its connections.
 enum Duty {
     /// It listens, and hands sockets on.
-    Lead { entrance: Entrance, others: Vec<SharedSender<Handoff>>, is_stopping: Arc<AtomicBool> },
+    Lead {
+        entrance: Entrance,
+        others: Vec<SharedSender<Handoff>>,
+        is_stopping: Arc<AtomicBool>,
+        changes: Receiver<Arc<RuntimeSettings>>,
+    },
     /// It gets them from the one that listens.
     Receive(SharedReceiver<Handoff>),
 }
@@ -115,22 +123,26 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
     let info = open_shared(directory.as_deref(), &storage)?;
     let core_count = core_count(options, info.shard_count);
     let is_stopping = Arc::new(AtomicBool::new(false));
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT]).map_err(|error| ServeError::Signals(error.to_string()))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| ServeError::Signals(error.to_string()))?;
     let _pid_file = PidFile::write(options.pid_file.as_deref())?;
     let (events, inbox) = channel();
+    let (settings, changes) = channel();
     let shard_count = info.shard_count;
-    let seats = seats(&SeatPlan {
-        core_count,
-        entrance: entrance.clone(),
-        directory,
-        info,
-        storage,
-        net: entrance.net_config(options, shard_count),
-        is_stopping: is_stopping.clone(),
-        events,
-        log,
-    });
+    let seats = seats(
+        &SeatPlan {
+            core_count,
+            entrance: entrance.clone(),
+            directory,
+            info,
+            storage,
+            net: entrance.net_config(options, shard_count),
+            is_stopping: is_stopping.clone(),
+            events,
+            log,
+        },
+        changes,
+    );
     let mut threads = Vec::with_capacity(seats.len());
     for seat in seats {
         threads.push(spawn(seat)?);
@@ -139,11 +151,19 @@ fn run_until_signal(options: &Options) -> Result<(), ServeError> {
         // Nothing was promised to anybody yet.
         return Ok(());
     }
-    let entrance = entrance.to_string();
-    let running = Running { entrance, shard_count, core_count: usize::from(core_count) };
+    let running = Running {
+        entrance: entrance.to_string(),
+        shard_count,
+        core_count: usize::from(core_count),
+    };
     log.info(wall_time(), ready_line(options, &running));
-    if signals.forever().next().is_some() {
-        log.info(wall_time(), "Shutting down");
+    let reloader = Reloader { started: options, entrance, shard_count, settings, log };
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            log.info(wall_time(), "Shutting down");
+            break;
+        }
+        reloader.reload();
     }
     is_stopping.store(true, Ordering::Relaxed);
     for thread in threads {
@@ -211,7 +231,7 @@ struct SeatPlan {
     log: Log,
 }
 
-fn seats(plan: &SeatPlan) -> Vec<Seat> {
+fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> {
     let slots = ChannelSlots::new(plan.storage.channels_max);
     let mut others = Vec::new();
     let mut duties = Vec::new();
@@ -221,7 +241,7 @@ fn seats(plan: &SeatPlan) -> Vec<Seat> {
         duties.push(Duty::Receive(receiver));
     }
     let is_stopping = plan.is_stopping.clone();
-    duties.insert(0, Duty::Lead { entrance: plan.entrance.clone(), others, is_stopping });
+    duties.insert(0, Duty::Lead { entrance: plan.entrance.clone(), others, is_stopping, changes });
     let ends = make_ends(plan.core_count);
     (0..plan.core_count)
         .zip(ends)
@@ -302,7 +322,7 @@ fn wait_until_listening(
                 return Err(ServeError::Executor("all executors have ended".to_owned()));
             }
             Err(RecvTimeoutError::Timeout) => {
-                if signals.pending().next().is_some() {
+                if signals.pending().any(|signal| signal != SIGHUP) {
                     return Ok(false);
                 }
             }
@@ -334,8 +354,9 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     let (mesh, incoming) = seat.mesh.connect().await;
     front.start(mesh, incoming).await;
     match seat.duty {
-        Duty::Lead { entrance, others, is_stopping } => {
-            lead(&front, entrance, others, &is_stopping, &seat.events).await?;
+        Duty::Lead { entrance, others, is_stopping, changes } => {
+            let others = begin(&front, entrance, others, &seat.events).await?;
+            lead(&front, &others, &is_stopping, &changes).await;
         }
         Duty::Receive(receiver) => {
             let receiver = connected(receiver.connect()).await;
@@ -348,14 +369,13 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Lets clients come in until the process shall stop.
-async fn lead<D: Disk>(
+/// Lets clients come in. Returns the ways to the other cores.
+async fn begin<D: Disk>(
     front: &Rc<Front<D, GlommioRuntime>>,
     entrance: Entrance,
     others: Vec<SharedSender<Handoff>>,
-    is_stopping: &AtomicBool,
     events: &Sender<CoreEvent>,
-) -> Result<(), ServeError> {
+) -> Result<Vec<Rc<ConnectedSender<Handoff>>>, ServeError> {
     let mut senders = Vec::with_capacity(others.len());
     for sender in others {
         senders.push(Rc::new(connected(sender.connect()).await));
@@ -367,15 +387,27 @@ async fn lead<D: Disk>(
         }
     }
     let _ = events.send(CoreEvent::Listening);
+    Ok(senders)
+}
+
+/// Hands changes of the settings to the cores until the process shall stop.
+async fn lead<D: Disk>(
+    front: &Rc<Front<D, GlommioRuntime>>,
+    others: &[Rc<ConnectedSender<Handoff>>],
+    is_stopping: &AtomicBool,
+    changes: &Receiver<Arc<RuntimeSettings>>,
+) {
     while !is_stopping.load(Ordering::Relaxed) {
+        for settings in changes.try_iter() {
+            front.reload(&settings);
+        }
         GlommioRuntime.sleep(SIGNAL_POLL_INTERVAL).await;
     }
-    for sender in senders {
+    for sender in others {
         // A full channel: the core is so busy that its sockets die with the process.
         let _ = sender.try_send(Handoff::Stop);
         sender.close();
     }
-    Ok(())
 }
 
 /// Begins to accept connections, and hands them to the cores in turn.

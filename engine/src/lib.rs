@@ -12,6 +12,7 @@ mod format;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod index;
+pub mod limits;
 mod log;
 pub mod placement;
 pub mod record;

@@ -12,6 +12,7 @@ use crate::clock::RetentionClock;
 use crate::disk::Disk;
 use crate::error::{Damage, DiskError, RequestError};
 use crate::format::blocks::StoreBlock;
+use crate::limits::ChannelLimitRules;
 use crate::log::cache::FrameCache;
 use crate::log::segment::Segment;
 use crate::log::{FrameWrite, Log, SealedBatch};
@@ -21,8 +22,8 @@ use crate::storage::{ChannelSlots, Tuning};
 use crate::subscriptions::{PositionScope, Subscriptions};
 use crate::superblock::SuperblockFile;
 use crate::types::{
-    ChannelId, ChannelLimits, Content, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId,
-    SubscriptionId, Timestamp,
+    ChannelId, Content, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId, SubscriptionId,
+    Timestamp,
 };
 
 mod checkpoints;
@@ -54,7 +55,7 @@ const DISPATCH_BUDGET: usize = 512;
 #[derive(Debug, Clone)]
 pub(crate) struct ShardConfig {
     pub store: StoreBlock,
-    pub limits: ChannelLimits,
+    pub limits: ChannelLimitRules,
     pub slots: ChannelSlots,
     /// Bytes of cached frames, newest and read back.
     pub cache_bytes: usize,
@@ -214,7 +215,7 @@ impl<D: Disk> Shard<D> {
                     return Err(RequestError::TooManyChannels);
                 }
                 let id = self.channels.new_id();
-                let channel = Channel::new(id, name, self.config.limits, now.mono);
+                let channel = Channel::new(id, name, self.config.limits.of(name), now.mono);
                 self.append(&StateRecord::ChannelCreated { id, name: name.to_owned() });
                 self.made.push((self.log.open_index(), id, channel.name.clone()));
                 self.channels.insert(channel);
@@ -275,8 +276,7 @@ impl<D: Disk> Shard<D> {
         let plain = self.subscriptions.plain_positions_dirty_since();
         let plain = plain.map(|since| since.after_ms(PLAIN_POSITIONS_WAIT_MS));
         let lazy = self.lazy_since.map(|since| since.after_ms(LAZY_WAIT_MS));
-        let has_sweep =
-            self.config.limits.age_ms_max > 0 || self.config.limits.inactivity_ms_max > 0;
+        let has_sweep = self.config.limits.has_time_limit();
         let sweep = (has_sweep && self.channels.len() > 0).then(|| self.swept.after_ms(SWEEP_MS));
         let hint = (self.hint.written < self.log.committed() && !self.hint.is_due)
             .then(|| self.hint_deadline());

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::limits::ChannelLimitRules;
 use crate::recovery::recover;
 use crate::runtime::{Doorbell, Runtime};
 use crate::shard::{Shard, ShardConfig};
-use crate::types::{ChannelLimits, Monotonic, ShardId};
+use crate::types::{Monotonic, ShardId};
 
 mod commits;
 mod jobs;
@@ -87,8 +88,8 @@ pub struct StorageConfig {
     pub payload_size_bytes_max: u32,
     /// Channels at most; 0: no limit.
     pub channels_max: u64,
-    /// Limits of each channel.
-    pub limits: ChannelLimits,
+    /// Limits of each channel: applied when it is made and at each open.
+    pub limits: ChannelLimitRules,
     /// Seed of generations and tokens.
     pub seed: u64,
     /// Sizes of what is written.
@@ -148,7 +149,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
     ) -> Result<Self, OpenError> {
         let shard_config = ShardConfig {
             store: info.block(),
-            limits: config.limits,
+            limits: config.limits.clone(),
             slots,
             cache_bytes: (CACHE_BYTES_A_CORE / shards.len().max(1)).max(4 << 20),
             checkpoint_bytes: config.tuning.tail_bytes_max / u64::from(info.shard_count) / 2,

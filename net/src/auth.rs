@@ -3,6 +3,7 @@
 //!
 //! The value is built before the cores start and never changes, so all of them share it.
 
+mod change;
 pub(crate) mod nkey;
 mod permissions;
 mod secret;
@@ -17,6 +18,7 @@ use nkey::UserKey;
 use secret::{Compared, Secret};
 use serde::Deserialize;
 
+pub use change::Login;
 pub use nkey::nonce;
 pub use permissions::{PermissionSpec, Permissions, ResponseLimits, RuleSpec};
 pub use secret::PasswordCheck;
@@ -127,6 +129,7 @@ pub enum Decision {
     Hashed(PasswordCheck),
 }
 
+#[derive(PartialEq, Eq)]
 struct User {
     password: Secret,
     identity: Identity,

@@ -27,11 +27,16 @@ pub const HEARTBEAT_NUDGE_MS: u64 = 1;
 /// Subscribe, close and connect requests of one client id that wait for each other.
 pub const CLIENT_QUEUE_MAX: usize = 64;
 
+/// What the subject of connect requests begins with, unless told otherwise: what clients expect.
+pub const DISCOVER_PREFIX_DEFAULT: &str = "_STAN.discover";
+
 /// Settings of the front. Milliseconds and bytes, as the names say.
 #[derive(Debug, Clone)]
 pub struct NetConfig {
     /// Part of all STAN subjects.
     pub cluster_id: String,
+    /// What the subject of connect requests begins with; the cluster ID follows after a dot.
+    pub discover_prefix: String,
     /// Shown to clients.
     pub server_name: String,
     /// Shown to clients; new for each start.
@@ -80,6 +85,7 @@ impl Default for NetConfig {
     fn default() -> Self {
         Self {
             cluster_id: "test-cluster".to_owned(),
+            discover_prefix: DISCOVER_PREFIX_DEFAULT.to_owned(),
             server_name: "weirlog".to_owned(),
             server_id: "weirlog".to_owned(),
             host: "0.0.0.0".to_owned(),

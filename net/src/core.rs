@@ -9,6 +9,7 @@ mod barrier;
 mod delivery;
 mod hub;
 mod protocol;
+mod reload;
 mod routing;
 mod sessions;
 mod startup;
@@ -18,6 +19,7 @@ mod windows;
 
 pub(crate) use barrier::Then;
 pub use hub::{Hub, Notice, TimerEvent};
+pub use reload::RuntimeSettings;
 pub(crate) use routing::take;
 pub use routing::{Found, Message};
 
@@ -415,6 +417,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 }
             }
             LinkMessage::Stan(message) => self.on_stan_message(from, message, now),
+            LinkMessage::Settings(settings) => self.on_settings(&settings, now),
         }
     }
 }

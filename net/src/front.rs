@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::types::Monotonic;
 
 use crate::auth::PasswordCheck;
-use crate::core::{Core, Notice};
+use crate::core::{Core, Notice, RuntimeSettings};
 use crate::ids::ConnectionId;
 use crate::mesh::{Incoming, Mesh};
 use line::Line;
@@ -125,6 +126,11 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         // What was marked before the line existed.
         line.writer.ring();
         line
+    }
+
+    /// Takes other settings, on all cores.
+    pub fn reload(&self, settings: &Arc<RuntimeSettings>) {
+        self.with_core(|core, now| core.reload(settings, now));
     }
 
     /// Ends the core's work: no connection is read any more, all that is open is committed and acked.

@@ -8,6 +8,7 @@
 //! written or sent comes out. So a simulator can run the whole server.
 
 pub mod auth;
+pub mod conf;
 pub mod config;
 pub mod core;
 pub mod front;

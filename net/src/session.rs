@@ -10,7 +10,7 @@ pub use subscriptions::{Counted, Subscription, Subscriptions};
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
 
-use crate::auth::{Identity, Permissions};
+use crate::auth::{Identity, Login, Permissions};
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::Connect;
 use crate::link::{Credit, Marks};
@@ -61,6 +61,8 @@ pub struct Session {
     pub responses: Responses,
     /// The names in its certificate, if they say who it is.
     pub certificate_names: Option<Vec<String>>,
+    /// As whom it came in, if `identity` says that it did.
+    pub login: Login,
     /// What it subscribed to.
     pub subscriptions: Subscriptions,
     /// What it caused to be sent to other cores.
@@ -140,6 +142,7 @@ impl Session {
             connecting: None,
             responses: Responses::default(),
             certificate_names: None,
+            login: Login::default(),
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),
             unacked_bytes: 0,

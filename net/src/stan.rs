@@ -130,7 +130,7 @@ impl Stan {
             "shards are below their count"
         );
         Self {
-            subjects: Subjects::new(&config.cluster_id),
+            subjects: Subjects::new(&config.cluster_id, &config.discover_prefix),
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),
             spares: SpareBuffers::default(),
             places: Places::new(config.shard_count),

@@ -132,7 +132,7 @@ pub(super) static MOOT_FLAGS: [MootFlag; 19] = [
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 15] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 14] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -171,13 +171,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 15] = [
         instead: "put -dir on an encrypted file system",
         switches: &["encrypt"],
         texts: &["encryption_cipher", "encryption_key"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "configuration files",
-        instead: "use flags",
-        switches: &["t"],
-        texts: &["c", "config", "sc", "stan_config"],
         ..NOTHING
     },
     MissingFeature {

@@ -4,19 +4,21 @@
 //! since [`super::go_style`] has already turned `-x y` into `--name=value` when clap sees the words.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
 use weirlog_net::tls::TlsClientSpec;
 
+use super::files::FileSettings;
 use super::options::{
     HeartbeatOptions, ListenAddress, LogOptions, LoginOptions, Options, SimOptions, StoreKind,
-    TlsClientOptions, TlsOptions, Verbosity,
+    TlsClientOptions, TlsFlags, Verbosity,
 };
 use super::upstreams::Upstreams;
 use super::values;
 
+const FILES: &str = "Configuration files";
 const STREAMING: &str = "NATS Streaming options";
 const STORAGE: &str = "Storage";
 const LIMITS: &str = "Limits (0 is unlimited)";
@@ -37,6 +39,19 @@ const OTHER: &str = "Help";
 )]
 #[command(disable_help_flag = true, disable_version_flag = true)]
 pub(super) struct ServeFlags {
+    /// NATS configuration file, also for streaming if it is the only one; flags win over files
+    #[arg(long, visible_alias = "c", value_name = "FILE", help_heading = FILES)]
+    #[arg(default_value = "", hide_default_value = true, value_hint = clap::ValueHint::AnyPath)]
+    config: OsString,
+    /// Streaming configuration file, also for the NATS part if it is the only one
+    #[arg(long, visible_alias = "sc", value_name = "FILE", help_heading = FILES)]
+    #[arg(default_value = "", hide_default_value = true, value_hint = clap::ValueHint::AnyPath)]
+    stan_config: OsString,
+    /// Check flags and files, and exit with 0 if they are valid, with 1 if not
+    #[arg(long = "t", help_heading = FILES, default_value = "false", num_args = 0..=1)]
+    #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
+    pub(super) check: bool,
+
     /// Cluster ID, part of all subjects; fixed when the store is made
     #[arg(long, visible_alias = "cid", value_name = "ID", help_heading = STREAMING)]
     #[arg(default_value = "test-cluster", value_parser = values::subject_part)]
@@ -203,9 +218,38 @@ pub(super) struct ServeFlags {
 }
 
 impl ServeFlags {
-    /// What these flags mean together.
-    pub(super) fn into_options(self) -> Options {
+    /// The file of `-config`.
+    pub(super) fn config_file(&self) -> Option<&Path> {
+        Some(Path::new(&self.config)).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The file of `-stan_config`.
+    pub(super) fn stan_config_file(&self) -> Option<&Path> {
+        Some(Path::new(&self.stan_config)).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Whether another NATS server has the clients.
+    pub(super) fn has_upstream(&self) -> bool {
+        !self.nats_server.0.is_empty()
+    }
+
+    /// What these flags mean together, with what only files can set. Both keep their login: see [`Options::login`].
+    pub(super) fn into_options(self, file: FileSettings) -> Options {
+        let login = LoginOptions {
+            user: self.user.unwrap_or_default(),
+            password: self.pass.unwrap_or_default(),
+            token: self.auth.unwrap_or_default(),
+        };
+        let authorization = if self.nats_server.0.is_empty() {
+            file.authorization.with_login(&login)
+        } else {
+            None
+        };
         Options {
+            discover_prefix: file.discover_prefix,
+            limit_rules: file.limit_rules,
+            connections: file.connections,
+            authorization,
             cluster_id: self.cluster_id,
             store: self.store,
             directory: self.dir,
@@ -230,18 +274,15 @@ impl ServeFlags {
             server_name: self.server_name,
             pid_file: self.pid,
             payload_bytes_max: self.max_payload,
-            login: LoginOptions {
-                user: self.user.unwrap_or_default(),
-                password: self.pass.unwrap_or_default(),
-                token: self.auth.unwrap_or_default(),
-            },
-            tls: TlsOptions {
+            login,
+            tls: TlsFlags {
                 is_on: self.tls,
                 cert_file: given(self.tlscert),
                 key_file: given(self.tlskey),
                 is_verified: self.tlsverify,
                 ca_file: given(self.tlscacert),
-            },
+            }
+            .over(file.tls, file.is_plain_allowed),
             tls_there: TlsClientOptions {
                 is_demanded: self.secure,
                 files: TlsClientSpec {

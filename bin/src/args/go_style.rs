@@ -57,6 +57,11 @@ impl Vocabulary {
         self
     }
 
+    /// What is known of a flag.
+    pub(super) fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(name)
+    }
+
     fn add(&mut self, alias: &str, entry: Entry) {
         let earlier = self.entries.insert(alias.to_owned(), entry);
         assert!(earlier.is_none(), "the name -{alias} is given to two flags");

@@ -23,6 +23,8 @@ Flags are those of nats-streaming-server. One dash or two are the same, and so a
 -cid=x; a switch is -x, -x=true or -x=false. Durations: 100ms, 30s, 1m30s, 1.5h, 0. Sizes: 1048576,
 64kb, 1mb (1024 to the kb; 1000 to the k).
 
+SIGHUP reads the configuration files again; SIGTERM stops the server.
+
 Unlike nats-streaming-server, which keeps messages in memory unless told otherwise, the store is
 `file` by default, and an acknowledgement means that the message is on disk.
 ";
@@ -171,7 +173,7 @@ mod tests {
             "\nAccepted for compatibility (no effect, a warning says why):\n",
             "  -file_sync                      every acknowledgement waits for the disk\n",
             "\nNot available yet (refused):\n  clustering: run one server\n      -cluster_node_id, ",
-            "  configuration files: use flags\n      -c, -config, -sc, -stan_config, -t\n",
+            "  -c, -config FILE                NATS configuration file, also for streaming if it is the only one;\n",
         ];
         for fragment in golden {
             assert!(help.contains(fragment), "{fragment:?} is not in:\n{help}");

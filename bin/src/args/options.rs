@@ -4,9 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use weirlog_engine::limits::LimitRule;
 use weirlog_engine::types::ChannelLimits;
+use weirlog_net::auth::AuthorizationSpec;
+use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::UpstreamAddress;
-use weirlog_net::tls::TlsClientSpec;
+use weirlog_net::tls::{ClientCertificates, TlsClientSpec, TlsSpec};
 
 /// How many channels a server has room for unless told otherwise, as in the reference.
 pub(crate) const CHANNELS_MAX_DEFAULT: u64 = 100;
@@ -40,12 +43,20 @@ pub(crate) struct Options {
     pub(crate) server_name: Option<String>,
     /// The file that holds the process id while the server runs.
     pub(crate) pid_file: Option<PathBuf>,
+    /// What the subject of connect requests begins with.
+    pub(crate) discover_prefix: String,
+    /// Limits of channels that are not those of all.
+    pub(crate) limit_rules: Vec<LimitRule>,
+    /// What connections may do.
+    pub(crate) connections: ConnectionOptions,
+    /// Who may connect; `None`: everybody.
+    pub(crate) authorization: Option<AuthorizationSpec>,
     /// The largest message, headers included, that a client may publish.
     pub(crate) payload_bytes_max: usize,
-    /// Who may connect.
+    /// The login on the command line: part of `authorization`, or for the servers of `upstreams`.
     pub(crate) login: LoginOptions,
-    /// TLS for clients.
-    pub(crate) tls: TlsOptions,
+    /// TLS for clients; `None`: there is none.
+    pub(crate) tls: Option<TlsSpec>,
     /// TLS towards `upstreams`.
     pub(crate) tls_there: TlsClientOptions,
     /// What is logged.
@@ -57,6 +68,40 @@ impl Options {
     #[must_use]
     pub(crate) fn limits_are_default(&self) -> bool {
         self.channels_max == CHANNELS_MAX_DEFAULT && self.channel_limits == ChannelLimits::default()
+    }
+}
+
+/// What connections may do, and how they are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConnectionOptions {
+    /// Connections at once; 0 is unlimited.
+    pub(crate) connections_max: usize,
+    /// Subscriptions of one; 0 is unlimited.
+    pub(crate) subscriptions_max: usize,
+    /// The longest control line.
+    pub(crate) control_line_bytes_max: usize,
+    /// Bytes that may wait for one.
+    pub(crate) pending_bytes_max: usize,
+    /// A silent one is pinged after this time.
+    pub(crate) ping_interval: Duration,
+    /// Pings without an answer that are forgiven.
+    pub(crate) pings_out_max: u32,
+    /// A write may take this long.
+    pub(crate) write_deadline: Duration,
+}
+
+impl Default for ConnectionOptions {
+    fn default() -> Self {
+        let net = NetConfig::default();
+        Self {
+            connections_max: net.connections_max,
+            subscriptions_max: net.subscriptions_max,
+            control_line_bytes_max: net.control_line_bytes_max,
+            pending_bytes_max: net.pending_bytes_max,
+            ping_interval: Duration::from_millis(net.ping_interval_ms),
+            pings_out_max: net.ping_out_max,
+            write_deadline: Duration::from_millis(net.write_deadline_ms),
+        }
     }
 }
 
@@ -115,19 +160,36 @@ impl fmt::Debug for LoginOptions {
     }
 }
 
-/// TLS for clients: on if anything of it was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct TlsOptions {
+/// The flags for TLS towards clients: it is on if any of them is given.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsFlags {
     /// Whether it was asked for by name.
-    pub(crate) is_on: bool,
+    pub(super) is_on: bool,
     /// The server's certificate.
-    pub(crate) cert_file: Option<PathBuf>,
+    pub(super) cert_file: Option<PathBuf>,
     /// Its key.
-    pub(crate) key_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
     /// Whether clients must show a certificate.
-    pub(crate) is_verified: bool,
+    pub(super) is_verified: bool,
     /// What it is checked against.
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    /// What flags and files mean together; the flags win.
+    pub(super) fn over(self, file: Option<TlsSpec>, is_plain_allowed: bool) -> Option<TlsSpec> {
+        if self == Self::default() && file.is_none() {
+            return None;
+        }
+        let mut spec = TlsSpec { is_plain_allowed, ..file.unwrap_or_default() };
+        spec.cert_file = self.cert_file.unwrap_or(spec.cert_file);
+        spec.key_file = self.key_file.unwrap_or(spec.key_file);
+        spec.ca_file = self.ca_file.or(spec.ca_file);
+        if self.is_verified && spec.client_certificates == ClientCertificates::Ignored {
+            spec.client_certificates = ClientCertificates::Verified;
+        }
+        Some(spec)
+    }
 }
 
 /// TLS towards other servers.

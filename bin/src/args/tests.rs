@@ -6,10 +6,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::tls::{ClientCertificates, TlsSpec};
 use weirlog_net::upstream::Login;
 
-use super::options::{CHANNELS_MAX_DEFAULT, HeartbeatOptions, ListenAddress, TlsClientOptions};
+use super::options::{
+    CHANNELS_MAX_DEFAULT, ConnectionOptions, HeartbeatOptions, ListenAddress, TlsClientOptions,
+};
 use super::*;
 
 fn words(line: &[&str]) -> Vec<OsString> {
@@ -56,8 +60,12 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         server_name: None,
         pid_file: None,
         payload_bytes_max: 1 << 20,
+        discover_prefix: "_STAN.discover".to_owned(),
+        limit_rules: Vec::new(),
+        connections: ConnectionOptions::default(),
+        authorization: None,
         login: LoginOptions::default(),
-        tls: TlsOptions::default(),
+        tls: None,
         tls_there: TlsClientOptions::default(),
         log: LogOptions {
             server: Verbosity::default(),
@@ -69,6 +77,11 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
     assert!(expected.limits_are_default());
     assert!(!options(&["-mc", "0"]).limits_are_default());
     assert!(!options(&["-ma", "1s"]).limits_are_default());
+}
+
+/// Who may connect with this login.
+fn spec_of(login: &LoginOptions) -> Option<AuthorizationSpec> {
+    files::FileAuthorization::default().with_login(login)
 }
 
 /// A change that a flag makes.
@@ -104,20 +117,33 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 30] = [
     (&["P", "pid"], "/run/w.pid", |o| o.pid_file = Some(PathBuf::from("/run/w.pid"))),
     (&["max_payload"], "8mb", |o| o.payload_bytes_max = 8 << 20),
     (&["port"], "1", |o| o.listen.port = Some(1)),
-    (&["user"], "ann", |o| o.login.user = "ann".to_owned()),
-    (&["pass"], "53cret", |o| o.login.password = "53cret".to_owned()),
-    (&["auth"], "T", |o| o.login.token = "T".to_owned()),
-    (&["tlscert"], "a.pem", |o| o.tls.cert_file = Some("a.pem".into())),
-    (&["tlskey"], "a.pem", |o| o.tls.key_file = Some("a.pem".into())),
-    (&["tlscacert"], "a.pem", |o| o.tls.ca_file = Some("a.pem".into())),
+    (&["user"], "ann", |o| {
+        o.login.user = "ann".to_owned();
+        o.authorization = spec_of(&o.login);
+    }),
+    (&["pass"], "53cret", |o| {
+        o.login.password = "53cret".to_owned();
+        o.authorization = spec_of(&o.login);
+    }),
+    (&["auth"], "T", |o| {
+        o.login.token = "T".to_owned();
+        o.authorization = spec_of(&o.login);
+    }),
+    (&["tlscert"], "a.pem", |o| tls(o).cert_file = "a.pem".into()),
+    (&["tlskey"], "a.pem", |o| tls(o).key_file = "a.pem".into()),
+    (&["tlscacert"], "a.pem", |o| tls(o).ca_file = Some("a.pem".into())),
     (&["tls_client_cert"], "a.pem", |o| o.tls_there.files.cert_file = Some("a.pem".into())),
     (&["tls_client_key"], "a.pem", |o| o.tls_there.files.key_file = Some("a.pem".into())),
     (&["tls_client_cacert"], "a.pem", |o| o.tls_there.files.ca_file = Some("a.pem".into())),
 ];
 
+fn tls(options: &mut Options) -> &mut TlsSpec {
+    options.tls.get_or_insert_default()
+}
+
 const SWITCHES: [(&[&str], Change); 10] = [
-    (&["tls"], |o| o.tls.is_on = true),
-    (&["tlsverify"], |o| o.tls.is_verified = true),
+    (&["tls"], |o| *tls(o) = TlsSpec::default()),
+    (&["tlsverify"], |o| tls(o).client_certificates = ClientCertificates::Verified),
     (&["secure"], |o| o.tls_there.is_demanded = true),
     (&["replace_durable"], |o| o.is_durable_replaced = true),
     (&["SD", "stan_debug"], |o| o.log.streaming.debug = true),
@@ -353,7 +379,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 14] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -368,7 +394,6 @@ const REFUSED: [(&str, &str); 15] = [
         "sql_driver= sql_source= sql_no_caching=false sql_max_open_conns=0 sql_bulk_insert_limit=0",
     ),
     ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
-    ("configuration files", "sc= stan_config= c= config= t=false"),
     ("sending signals to a running server", "sl= signal="),
     ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
     ("a help text on TLS alone", "help_tls=false"),
@@ -425,7 +450,9 @@ fn an_empty_file_name_is_none() {
 
 #[test]
 fn these_tables_cover_all_flags() {
-    let mut tested: BTreeSet<&str> = ["T", "logtime", "h", "help", "v", "version"].into();
+    let mut tested: BTreeSet<&str> =
+        ["T", "logtime", "h", "help", "v", "version", "t", "c", "config", "sc", "stan_config"]
+            .into();
     tested.extend(VALUE_FLAGS.iter().flat_map(|(names, ..)| names.iter()));
     tested.extend(SWITCHES.iter().flat_map(|(names, _)| names.iter()));
     tested.extend(MOOT.iter().filter_map(|(flag, _)| flag.split('=').next()));

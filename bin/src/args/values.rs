@@ -51,6 +51,8 @@ pub(crate) enum ValueError {
     SqlStore,
     /// Not a word that can stand in a subject.
     NotASubjectPart,
+    /// Not a channel's name or a pattern of some.
+    NotAChannel,
     /// Empty, or with blanks, where a name is wanted.
     NotAName,
     /// Not the URL of a NATS server.
@@ -79,6 +81,7 @@ impl fmt::Display for ValueError {
             Self::NotASubjectPart => {
                 f.write_str("must be a word that can stand in a subject: no blanks, no wildcards")
             }
+            Self::NotAChannel => f.write_str("not a channel's name or pattern"),
             Self::NotAName => f.write_str("must be a name without blanks"),
             Self::NotAServer => f.write_str("not a server (such as nats://host:4222)"),
             Self::NotUtf8 => f.write_str("not valid UTF-8"),

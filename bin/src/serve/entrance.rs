@@ -34,9 +34,8 @@ impl Entrance {
     /// The entrance that was asked for. With other servers a login on the command line is the one to use there.
     pub(super) fn find(options: &Options) -> Result<Self, ServeError> {
         if options.upstreams.is_empty() {
-            let tls = settings::tls(&options.tls).map_err(ServeError::Tls)?;
-            let timeout_ms = tls.as_ref().map(|tls| tls.login_timeout_ms());
-            let authorization = settings::authorization(&options.login, timeout_ms)
+            let tls = settings::tls(options).map_err(ServeError::Tls)?;
+            let authorization = settings::authorization(options, tls.as_deref())
                 .map_err(ServeError::Authorization)?;
             let address = settings::free_address(&options.listen)?;
             return Ok(Self::Port { address, authorization, tls });

@@ -5,13 +5,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketA
 use std::sync::Arc;
 use std::time::Duration;
 
+use weirlog_engine::limits::ChannelLimitRules;
 use weirlog_engine::storage::{StorageConfig, Tuning};
-use weirlog_net::auth::{AuthError, Authorization, AuthorizationSpec, UserSpec};
+use weirlog_net::auth::{AuthError, Authorization};
 use weirlog_net::config::NetConfig;
-use weirlog_net::tls::{ClientCertificates, TlsError, TlsServer, TlsSpec};
+use weirlog_net::tls::{TlsError, TlsServer};
 
 use super::error::ServeError;
-use crate::args::{ListenAddress, LoginOptions, Options, TlsOptions};
+use crate::args::{ListenAddress, Options};
 
 /// Letters of a server id: those of base 32, as clients expect them.
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -33,10 +34,15 @@ pub(super) fn storage_config(options: &Options, seed: u64) -> Result<StorageConf
         shard_count: options.shards,
         payload_size_bytes_max,
         channels_max: options.channels_max,
-        limits: options.channel_limits,
+        limits: limits(options),
         seed,
         tuning: Tuning::default(),
     })
+}
+
+/// The limits of all channels.
+pub(super) fn limits(options: &Options) -> ChannelLimitRules {
+    ChannelLimitRules::new(options.channel_limits, options.limit_rules.clone())
 }
 
 /// What the front is told.
@@ -55,44 +61,36 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         heartbeat_timeout_ms: milliseconds(options.heartbeat.timeout),
         heartbeat_fail_count_max: options.heartbeat.failures_max,
         replaces_durable: options.is_durable_replaced,
-        ..NetConfig::default()
+        discover_prefix: options.discover_prefix.clone(),
+        connections_max: options.connections.connections_max,
+        subscriptions_max: options.connections.subscriptions_max,
+        control_line_bytes_max: options.connections.control_line_bytes_max,
+        pending_bytes_max: options.connections.pending_bytes_max,
+        ping_interval_ms: milliseconds(options.connections.ping_interval).max(1),
+        ping_out_max: options.connections.pings_out_max,
+        write_deadline_ms: milliseconds(options.connections.write_deadline).max(1),
+        has_upstream: false,
+        authorization: None,
+        tls: None,
     }
 }
 
 /// Who may connect; none: everybody.
 pub(super) fn authorization(
-    login: &LoginOptions,
-    timeout_ms: Option<u64>,
+    options: &Options,
+    tls: Option<&TlsServer>,
 ) -> Result<Option<Arc<Authorization>>, AuthError> {
-    let LoginOptions { user, password, token } = login;
-    if *login == LoginOptions::default() {
-        return Ok(None);
+    let Some(mut spec) = options.authorization.clone() else { return Ok(None) };
+    if let Some(tls) = tls {
+        spec.timeout_ms.get_or_insert(tls.login_timeout_ms());
     }
-    let mut spec = AuthorizationSpec { timeout_ms, ..AuthorizationSpec::default() };
-    if !user.is_empty() || !password.is_empty() {
-        let (name, password) = (user.clone(), password.clone());
-        spec.users.push(UserSpec { name, password, permissions: None });
-    }
-    spec.token = (!token.is_empty()).then(|| token.clone());
     Authorization::new(&spec).map(Arc::new).map(Some)
 }
 
 /// TLS for clients; none: nothing of it was asked for.
-pub(super) fn tls(options: &TlsOptions) -> Result<Option<Arc<TlsServer>>, TlsError> {
-    if *options == TlsOptions::default() {
-        return Ok(None);
-    }
-    let spec = TlsSpec {
-        cert_file: options.cert_file.clone().unwrap_or_default(),
-        key_file: options.key_file.clone().unwrap_or_default(),
-        ca_file: options.ca_file.clone(),
-        client_certificates: match options.is_verified {
-            true => ClientCertificates::Verified,
-            false => ClientCertificates::Ignored,
-        },
-        ..TlsSpec::default()
-    };
-    TlsServer::load(&spec).map(Arc::new).map(Some)
+pub(super) fn tls(options: &Options) -> Result<Option<Arc<TlsServer>>, TlsError> {
+    let loaded = options.tls.as_ref().map(TlsServer::load).transpose()?;
+    Ok(loaded.map(Arc::new))
 }
 
 /// The address to listen on, which nobody else does: the listener itself would share its port with another server of
@@ -154,6 +152,7 @@ fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::{Command, parse};
 
     #[test]
     fn a_server_id_has_56_letters_and_is_new_each_time() {
@@ -166,8 +165,10 @@ mod tests {
     #[test]
     fn a_login_is_a_user_with_a_password_or_a_token() {
         let made = |user: &str, password: &str, token: &str| {
-            let [user, password, token] = [user, password, token].map(str::to_owned);
-            authorization(&LoginOptions { user, password, token }, None).map(|made| made.is_some())
+            let line = [("-user", user), ("-pass", password), ("-auth", token)];
+            let parsed = parse(line.map(|(flag, value)| format!("{flag}={value}").into())).unwrap();
+            let Command::Serve(options) = parsed.command else { panic!("does not serve") };
+            authorization(&options, None).map(|made| made.is_some())
         };
         assert_eq!(made("", "", ""), Ok(false));
         assert_eq!(made("ann", "pw", ""), Ok(true));

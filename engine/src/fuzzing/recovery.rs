@@ -267,7 +267,7 @@ fn config() -> StorageConfig {
         shard_count: Some(1),
         payload_size_bytes_max: 4 * 1024,
         channels_max: 0,
-        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
+        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() }.into(),
         seed: 7,
         tuning: Tuning::small(),
     }

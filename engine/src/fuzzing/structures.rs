@@ -73,7 +73,8 @@ fn make_shard(checkpoint: &Checkpoint) {
     };
     let config = ShardConfig {
         store: store(),
-        limits: ChannelLimits { messages_max: 3, bytes_max: 100, ..ChannelLimits::default() },
+        limits: ChannelLimits { messages_max: 3, bytes_max: 100, ..ChannelLimits::default() }
+            .into(),
         slots: ChannelSlots::new(0),
         cache_bytes: 4 << 20,
         checkpoint_bytes: 1 << 20,

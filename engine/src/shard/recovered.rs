@@ -58,7 +58,8 @@ impl Rebuilding {
         state.channels.use_ids(checkpoint.head.last_channel_id);
         state.subscriptions.set_next_id(SubscriptionId(checkpoint.head.last_subscription_id + 1));
         for note in &checkpoint.channels {
-            let mut channel = Channel::new(note.id, &note.name, config.limits, now.mono);
+            let mut channel =
+                Channel::new(note.id, &note.name, config.limits.of(&note.name), now.mono);
             channel.first = note.first;
             channel.last = note.last;
             channel.last_time = note.last_time;
@@ -105,7 +106,8 @@ impl Rebuilding {
     /// deleted between.
     fn create(&mut self, id: ChannelId, name: &str) {
         if self.channels.get(id).is_none() && !self.deleted.contains(&id) {
-            self.channels.insert(Channel::new(id, name, self.config.limits, self.now));
+            let limits = self.config.limits.of(name);
+            self.channels.insert(Channel::new(id, name, limits, self.now));
         }
     }
 

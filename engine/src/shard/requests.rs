@@ -100,7 +100,8 @@ impl<D: Disk> Shard<D> {
             return Ok(());
         };
         let token = self.rng.u64(..);
-        let subscriptions_max = self.config.limits.subscriptions_max;
+        let limits = self.channels.get(channel).expect("just found or made").limits;
+        let subscriptions_max = limits.subscriptions_max;
         let admission = Admission { channel, start_after: start, subscriptions_max, token };
         let mut journal = Journaled { log: &mut self.log };
         let id = self.subscriptions.subscribe(&request, admission, &mut journal)?;

@@ -6,6 +6,7 @@ use super::Shard;
 use crate::disk::Disk;
 use crate::format::footer::put_footer;
 use crate::index::{Run, Taken};
+use crate::limits::ChannelLimitRules;
 use crate::log::segment::{Segment, SegmentState};
 use crate::log::{OpenedSegment, RolledSegment};
 use crate::record::StateRecord;
@@ -59,6 +60,23 @@ impl<D: Disk> Shard<D> {
         channel.trim_to_limits(size_of, |gone| note_gone(segments, gone));
         if channel.is_trim_unlogged {
             self.trimmed.insert(id);
+        }
+    }
+
+    /// Other limits, for the channels there are and those to come. What they no longer allow goes at once, or by age
+    /// within [`SWEEP_MS`](super::SWEEP_MS).
+    pub fn set_limits(&mut self, limits: ChannelLimitRules, now: Now) {
+        self.config.limits = limits;
+        for id in self.channels.ids() {
+            let channel = self.channels.get_mut(id).expect("listed just now");
+            channel.limits = self.config.limits.of(&channel.name);
+            if self.log.finished().is_none() {
+                self.trim_channel(id);
+            }
+        }
+        if !self.trimmed.is_empty() && self.log.finished().is_none() {
+            self.log_trims();
+            self.lazy_since.get_or_insert(now.mono);
         }
     }
 

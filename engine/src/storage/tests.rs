@@ -18,6 +18,7 @@ use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Time
 
 mod damage;
 mod failing;
+mod limits;
 
 type SimStorage = Storage<SimDisk, SimRuntime>;
 
@@ -27,7 +28,7 @@ fn config() -> StorageConfig {
         shard_count: Some(2),
         payload_size_bytes_max: 8 * 1024,
         channels_max: 0,
-        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
+        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() }.into(),
         seed: 7,
         tuning: Tuning::small(),
     }
@@ -273,7 +274,7 @@ fn limits_remove_the_oldest_and_space_comes_back() {
     let disk = SimDisk::new(executor.runtime(), 5);
     let group = executor.group();
     let limits = ChannelLimits { messages_max: 10, ..ChannelLimits::default() };
-    let config = StorageConfig { limits, ..config() };
+    let config = StorageConfig { limits: limits.into(), ..config() };
     let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
     let mut used_max = 0;
     for round in 0..400_u32 {

@@ -51,20 +51,20 @@ impl Default for ResponseLimits {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Entry {
     subject: Box<[u8]>,
     queue: Option<Box<[u8]>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Rule {
     allow: Option<Vec<Entry>>,
     deny: Vec<Entry>,
 }
 
 /// A user's permissions, compiled.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Permissions {
     publish: Rule,
     subscribe: Rule,

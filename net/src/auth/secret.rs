@@ -11,6 +11,7 @@ use super::{AuthError, Identity};
 const BCRYPT_PREFIXES: [&str; 3] = ["$2a$", "$2b$", "$2y$"];
 
 /// What a client must know.
+#[derive(PartialEq, Eq)]
 pub(super) enum Secret {
     /// Nothing lets in: the user is known by other means.
     None,

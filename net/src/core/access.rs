@@ -64,7 +64,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             certificate_names: session.certificate_names.as_deref(),
         };
         let given = Credentials::parse(json).ok_or(Violation);
-        match given.and_then(|given| authorization.decide(&given, proof)) {
+        let decided = given
+            .as_ref()
+            .map_err(|_| Violation)
+            .and_then(|given| authorization.decide(given, proof));
+        if let Ok(given) = &given {
+            session.login = authorization.login_of(given, proof);
+        }
+        match decided {
             Ok(Decision::Known(identity)) => {
                 session.identity = Some(identity);
                 true

@@ -12,7 +12,7 @@ use crate::info::{Connect, InfoKind, info_json};
 use crate::nats::emit;
 use crate::nats::op::Op;
 use crate::session::{Greeting, Stop, Subscription};
-use crate::stan::subjects::{INBOX_PREFIX, SERVICE_PREFIX, ServerInbox};
+use crate::stan::subjects::{INBOX_PREFIX, ServerInbox};
 use crate::subject::{is_valid_pattern, is_valid_publish};
 
 impl<D: Disk, R: Runtime> Core<D, R> {
@@ -93,7 +93,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     #[inline]
     pub(crate) fn serve(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) -> bool {
         let payload = message.block.get(message.header_bytes.unwrap_or(0)..).unwrap_or_default();
-        if message.subject.starts_with(SERVICE_PREFIX) {
+        if self.stan.subjects.may_be_service(message.subject) {
             if self.stan.subjects.is_publish(message.subject) {
                 self.on_channel_message(id, payload, message.reply, now);
                 return true;

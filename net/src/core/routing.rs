@@ -303,15 +303,27 @@ impl Hub {
             return;
         }
         match change {
-            InterestChange::Added { pattern, .. } if hears_server(pattern) => {
+            InterestChange::Added { pattern, .. } if self.hears_server(pattern) => {
                 self.eavesdroppers += 1
             }
-            InterestChange::Removed { pattern, .. } if hears_server(pattern) => {
+            InterestChange::Removed { pattern, .. } if self.hears_server(pattern) => {
                 assert!(self.eavesdroppers > 0, "who goes has come");
                 self.eavesdroppers -= 1;
             }
             InterestChange::Added { .. } | InterestChange::Removed { .. } => {}
         }
+    }
+
+    /// Whether a pattern could match a subject that the server itself takes messages on.
+    fn hears_server(&self, pattern: &[u8]) -> bool {
+        let first_of = |subject| <[u8]>::split(subject, |byte| *byte == b'.').next();
+        let first = first_of(pattern).unwrap_or_default();
+        first == b"*"
+            || first == b">"
+            || pattern.starts_with(SERVICE_PREFIX)
+            || pattern.starts_with(INBOX_PREFIX)
+            || first_of(self.config.discover_prefix.as_bytes()) == Some(first)
+            || subject::matches(pattern, b"_INBOX.WL.A")
     }
 
     fn after_write(&mut self, id: ConnectionId) {
@@ -323,16 +335,6 @@ impl Hub {
             self.flushes.push(id);
         }
     }
-}
-
-/// Whether a pattern could match a subject that the server itself takes messages on.
-fn hears_server(pattern: &[u8]) -> bool {
-    let first = pattern.split(|byte| *byte == b'.').next().unwrap_or_default();
-    first == b"*"
-        || first == b">"
-        || pattern.starts_with(SERVICE_PREFIX)
-        || pattern.starts_with(INBOX_PREFIX)
-        || subject::matches(pattern, b"_INBOX.WL.A")
 }
 
 /// The members of a queue group: never none.

@@ -38,6 +38,11 @@ impl Sessions {
         if slot.generation == id.generation { slot.session.as_deref_mut() } else { None }
     }
 
+    /// All connections, in the order of their slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.slots.iter().filter_map(|slot| slot.session.as_deref())
+    }
+
     /// Adds a connection, made with the name it gets.
     pub(crate) fn insert(&mut self, make: impl FnOnce(ConnectionId) -> Session) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {

@@ -1,7 +1,9 @@
 //! Transcripts: what clients send to cores, and what they get, over the real engine on a disk in memory.
 
 mod auth;
+mod discover;
 mod nats;
+mod reload;
 mod stan;
 mod upstream;
 
@@ -45,7 +47,7 @@ impl Town {
             shard_count: Some(SHARD_COUNT),
             payload_size_bytes_max: 1 << 20,
             channels_max: net.channels_max,
-            limits: ChannelLimits::default(),
+            limits: ChannelLimits::default().into(),
             seed: 1,
             tuning: Tuning::default(),
         };

@@ -106,7 +106,7 @@ async fn serve(
         shard_count: Some(net.shard_count),
         payload_size_bytes_max: 1 << 20,
         channels_max: 0,
-        limits: ChannelLimits::default(),
+        limits: ChannelLimits::default().into(),
         seed: 1,
         tuning: Tuning::default(),
     };

@@ -1,10 +1,13 @@
 //! What one core tells another. Runs of the same kind share one arena of bytes: an entry costs a few integers, not
 //! an allocation.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use weirlog_engine::request::{Client, ClientKey, Subscribe, SubscriptionEnd, SubscriptionRef};
 use weirlog_engine::types::{Sequence, ShardId, SubscriptionId};
 
+use crate::core::RuntimeSettings;
 use crate::ids::{ConnectionId, CoreId};
 use crate::interest::InterestChange;
 use crate::stan::connect::ConnectCall;
@@ -37,6 +40,8 @@ pub enum LinkMessage {
     Credits(Vec<Credit>),
     /// A STAN request or its continuation.
     Stan(StanMessage),
+    /// Settings that have changed.
+    Settings(Arc<RuntimeSettings>),
 }
 
 /// Messages for channels, each `channel, payload, ack line` in one piece.

@@ -127,7 +127,8 @@ impl Run {
                 shard_count: Some(self.shard_count),
                 payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX,
                 channels_max: 0,
-                limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() },
+                limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() }
+                    .into(),
                 seed: self.rng.u64(..),
                 tuning: self.tuning,
             },

@@ -36,6 +36,8 @@ pub struct Subjects {
     pub publish: String,
     /// The same with the dot that comes before a channel.
     publish_prefix: Vec<u8>,
+    /// What connect requests begin with, if that is not [`SERVICE_PREFIX`].
+    other_prefix: Option<Vec<u8>>,
     /// See [`Service`].
     pub connect: String,
     /// See [`Service`].
@@ -82,19 +84,30 @@ const ACK_DIGITS: [usize; 3] = [2, 16, 16];
 const REPLY_DIGITS: [usize; 2] = [4, 16];
 
 impl Subjects {
-    /// Those of `cluster_id`.
+    /// Those of `cluster_id`, with connect requests below `discover_prefix`.
     #[must_use]
-    pub fn new(cluster_id: &str) -> Self {
+    pub fn new(cluster_id: &str, discover_prefix: &str) -> Self {
+        let connect = format!("{discover_prefix}.{cluster_id}");
+        let is_usual = connect.as_bytes().starts_with(SERVICE_PREFIX);
         Self {
+            other_prefix: (!is_usual).then(|| connect.clone().into_bytes()),
             publish: format!("_STAN.pub.{cluster_id}"),
             publish_prefix: format!("_STAN.pub.{cluster_id}.").into_bytes(),
-            connect: format!("_STAN.discover.{cluster_id}"),
-            ping: format!("_STAN.discover.{cluster_id}.pings"),
+            ping: format!("{connect}.pings"),
+            connect,
             subscribe: format!("_STAN.sub.{cluster_id}"),
             unsubscribe: format!("_STAN.unsub.{cluster_id}"),
             close_subscription: format!("_STAN.subclose.{cluster_id}"),
             close: format!("_STAN.close.{cluster_id}"),
         }
+    }
+
+    /// Whether `subject` may be one of a service; most others are told apart by this.
+    #[must_use]
+    #[inline]
+    pub fn may_be_service(&self, subject: &[u8]) -> bool {
+        subject.starts_with(SERVICE_PREFIX)
+            || self.other_prefix.as_ref().is_some_and(|prefix| subject.starts_with(prefix))
     }
 
     /// Whether `subject` is that of a publish to a channel.
@@ -211,7 +224,7 @@ mod tests {
 
     #[test]
     fn subjects_lead_to_services() {
-        let subjects = Subjects::new("c1");
+        let subjects = Subjects::new("c1", "_STAN.discover");
         assert!(subjects.is_publish(b"_STAN.pub.c1.foo.bar"));
         assert!(!subjects.is_publish(b"_STAN.pub.c1."));
         assert!(!subjects.is_publish(b"_STAN.pub.c12.foo"));
@@ -219,5 +232,12 @@ mod tests {
         assert_eq!(subjects.service(b"_STAN.discover.c1.pings"), Some(Service::Ping));
         assert_eq!(subjects.service(b"_STAN.subclose.c1"), Some(Service::CloseSubscription));
         assert_eq!(subjects.service(b"_STAN.discover.c2"), None);
+        let subjects = Subjects::new("c1", "find.me");
+        assert_eq!(subjects.service(b"find.me.c1"), Some(Service::Connect));
+        assert_eq!(subjects.service(b"find.me.c1.pings"), Some(Service::Ping));
+        assert_eq!(subjects.service(b"_STAN.discover.c1"), None);
+        assert!(subjects.may_be_service(b"find.me.c1.pings"));
+        assert!(subjects.may_be_service(b"_STAN.sub.c1"));
+        assert!(!subjects.may_be_service(b"find.you.c1"));
     }
 }

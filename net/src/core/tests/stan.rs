@@ -40,7 +40,7 @@ impl Town {
     }
 
     /// Sends a request and returns the answer's payload.
-    fn request(&mut self, peer: Peer, subject: &str, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn request(&mut self, peer: Peer, subject: &str, payload: &[u8]) -> Vec<u8> {
         self.publish(peer, subject, "answer", payload);
         let got = self.got(peer);
         let answer = got.iter().find(|got| got.subject == "answer");

@@ -1,0 +1,88 @@
+//! Limits of single channels: at creation, at the next open, and when they change in between.
+
+use super::*;
+use crate::error::RequestError;
+use crate::limits::{ChannelLimitRules, LimitRule, NamePart};
+
+fn rule(part: &str, messages_max: u64) -> LimitRule {
+    let exactly = NamePart::Exactly(part.into());
+    LimitRule { messages_max: Some(messages_max), ..LimitRule::new(vec![exactly]) }
+}
+
+fn config_with(rules: Vec<LimitRule>) -> StorageConfig {
+    let none = ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() };
+    StorageConfig { limits: ChannelLimitRules::new(none, rules), ..config() }
+}
+
+fn count(storage: &SimStorage, channel: &str) -> u64 {
+    let bounds = storage.with(shard_of_channel(channel, 2), |s| s.channel_bounds(channel));
+    bounds.map_or(0, |(_, _, count)| count)
+}
+
+fn publish_some(executor: &SimExecutor, storage: &SimStorage, group: &SimRuntime, channel: &str) {
+    let mut last = None;
+    for _ in 0..10 {
+        last = Some(publish(storage, group, channel, b"x"));
+    }
+    let (shard, index, _) = last.unwrap();
+    executor.block_on(committed(storage, group, shard, index));
+}
+
+#[test]
+fn a_channel_has_its_own_limits_at_creation_and_at_each_open() {
+    let executor = SimExecutor::new(6);
+    let disk = SimDisk::new(executor.runtime(), 6);
+    let group = executor.group();
+    let config = config_with(vec![rule("a", 5)]);
+    let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+    publish_some(&executor, &storage, &group, "a");
+    publish_some(&executor, &storage, &group, "b");
+    assert_eq!((count(&storage, "a"), count(&storage, "b")), (5, 10));
+    group.kill();
+    drop(storage);
+
+    let disk = disk.crash(&mut fastrand::Rng::with_seed(1));
+    let group = executor.group();
+    let config = config_with(vec![rule("a", 3), rule("b", 7)]);
+    let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+    assert_eq!((count(&storage, "a"), count(&storage, "b")), (3, 7));
+}
+
+#[test]
+fn limits_that_change_apply_to_channels_there_are() {
+    let executor = SimExecutor::new(7);
+    let disk = SimDisk::new(executor.runtime(), 7);
+    let group = executor.group();
+    let storage = executor.block_on(open(&disk, &group, &config_with(Vec::new()))).unwrap();
+    publish_some(&executor, &storage, &group, "a");
+    let limits = config_with(vec![rule("a", 4)]).limits;
+    let shard = shard_of_channel("a", 2);
+    storage.with(shard, |s| s.set_limits(limits, group.now()));
+    assert_eq!(count(&storage, "a"), 4);
+    publish_some(&executor, &storage, &group, "a");
+    assert_eq!(count(&storage, "a"), 4);
+}
+
+#[test]
+fn subscriptions_are_limited_by_channel() {
+    let executor = SimExecutor::new(8);
+    let disk = SimDisk::new(executor.runtime(), 8);
+    let group = executor.group();
+    let one = LimitRule { subscriptions_max: Some(1), ..rule("a", 0) };
+    let storage = executor.block_on(open(&disk, &group, &config_with(vec![one]))).unwrap();
+    for (channel, wanted, allowed) in [("a", 3, 1), ("b", 3, 3)] {
+        let shard = shard_of_channel(channel, 2);
+        for number in 0..wanted {
+            let request = subscription(channel, StartAt::NewOnly, SubscriptionKind::Plain);
+            storage.with(shard, |s| s.subscribe(request, Ticket(number), group.now()));
+        }
+        executor.run_for(Duration::from_millis(20));
+        storage.pump();
+        executor.run_for(Duration::from_millis(20));
+        storage.pump();
+        let answers = storage.with(shard, |s| s.take_answers());
+        let refused = Answer::Refused(RequestError::TooManySubscriptions);
+        let refusals = answers.iter().filter(|(_, answer)| *answer == refused).count();
+        assert_eq!((answers.len(), answers.len() - refusals), (3, allowed), "{channel}");
+    }
+}
