@@ -461,6 +461,9 @@ fn tell(log: &Log, notice: &Notice) {
         Notice::ClientTimedOut { client_id } => {
             log.info(wall_time(), format!("[Client:{client_id}] Timed out on heartbeats"));
         }
+        Notice::HandshakeFailed { client_ip, reason } => {
+            log.error(wall_time(), format!("TLS handshake with {client_ip} failed: {reason}"));
+        }
         Notice::UpstreamError { text } => {
             log.error(wall_time(), format!("NATS server: {text}"));
         }

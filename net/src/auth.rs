@@ -4,25 +4,27 @@
 //! The value is built before the cores start and never changes, so all of them share it.
 
 mod change;
+pub(crate) mod nkey;
 mod permissions;
+mod secret;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use nkey::UserKey;
+use secret::{Compared, Secret};
 use serde::Deserialize;
-use subtle::ConstantTimeEq as _;
 
 pub use change::Login;
-pub use permissions::{PermissionSpec, Permissions, RuleSpec};
+pub use nkey::nonce;
+pub use permissions::{PermissionSpec, Permissions, ResponseLimits, RuleSpec};
+pub use secret::PasswordCheck;
 
 /// How long a client may take for its CONNECT, unless told otherwise: two seconds, as in the reference.
 pub const TIMEOUT_MS_DEFAULT: u64 = 2_000;
-
-/// What passwords hashed by bcrypt begin with.
-const BCRYPT_PREFIXES: [&str; 3] = ["$2a$", "$2b$", "$2y$"];
 
 /// Why a set of users was refused. No text holds a password or a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +36,12 @@ pub enum AuthError {
     /// Two users of one name.
     #[error("user {0:?} is there twice")]
     Duplicate(String),
-    /// A hash, which would take the core's thread for a tenth of a second at each CONNECT.
-    #[error("bcrypt passwords are not available yet: use a plain one")]
+    /// It begins like a bcrypt hash and is none.
+    #[error("a password that begins like a bcrypt hash is none")]
     Bcrypt,
+    /// Not the public key of a user.
+    #[error("{0:?} is no public key of a user")]
+    Key(String),
     /// The user for connections without credentials is not among the users.
     #[error("no_auth_user {0:?} is not among the users")]
     NoAuthUser(String),
@@ -53,8 +58,17 @@ pub enum AuthError {
 pub struct UserSpec {
     /// The name.
     pub name: String,
-    /// The password, as it is.
+    /// The password, as it is or as a bcrypt hash. Empty only where certificates say who a client is.
     pub password: String,
+    /// What it may do; none: what [`AuthorizationSpec::default_permissions`] says.
+    pub permissions: Option<PermissionSpec>,
+}
+
+/// A user that signs a nonce instead of knowing a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySpec {
+    /// Its public key, `U...`.
+    pub key: String,
     /// What it may do; none: what [`AuthorizationSpec::default_permissions`] says.
     pub permissions: Option<PermissionSpec>,
 }
@@ -64,6 +78,10 @@ pub struct UserSpec {
 pub struct AuthorizationSpec {
     /// The users, at most one of a name.
     pub users: Vec<UserSpec>,
+    /// Users that sign, at most one of a key.
+    pub keys: Vec<KeySpec>,
+    /// Whether users may be without a password: the names in clients' certificates say who they are.
+    pub has_certificate_users: bool,
     /// Whoever knows it may come in, beside the users.
     pub token: Option<String>,
     /// What those may do that have no permissions of their own; none: everything.
@@ -93,16 +111,35 @@ pub type Identity = Option<Arc<Permissions>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation;
 
+/// What a connection knows about its client beside what CONNECT says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Proof<'a> {
+    /// What was to be signed; none: nothing.
+    pub nonce: Option<&'a str>,
+    /// The names in its certificate, if they are to say who it is.
+    pub certificate_names: Option<&'a [String]>,
+}
+
+/// Who a client is.
+#[derive(Debug)]
+pub enum Decision {
+    /// This one.
+    Known(Identity),
+    /// To be seen: a password must be compared with a hash first.
+    Hashed(PasswordCheck),
+}
+
 #[derive(PartialEq, Eq)]
 struct User {
-    password: Box<[u8]>,
+    password: Secret,
     identity: Identity,
 }
 
 /// Who may connect. See the module.
 pub struct Authorization {
     users: BTreeMap<String, User>,
-    token: Option<Box<[u8]>>,
+    keys: BTreeMap<UserKey, Identity>,
+    token: Option<Secret>,
     token_identity: Identity,
     no_auth_identity: Option<Identity>,
     timeout_ms: u64,
@@ -134,9 +171,24 @@ impl Authorization {
                 Some(_) => compile(permissions.as_ref())?,
                 None => default_identity.clone(),
             };
-            let user = User { password: secret(password)?, identity };
+            let password = match password.is_empty() && spec.has_certificate_users {
+                true => Secret::None,
+                false => Secret::new(password)?,
+            };
+            let user = User { password, identity };
             if users.insert(name.clone(), user).is_some() {
                 return Err(AuthError::Duplicate(name.clone()));
+            }
+        }
+        let mut keys = BTreeMap::new();
+        for KeySpec { key, permissions } in &spec.keys {
+            let identity = match permissions {
+                Some(_) => compile(permissions.as_ref())?,
+                None => default_identity.clone(),
+            };
+            let parsed = UserKey::parse(key).ok_or_else(|| AuthError::Key(key.clone()))?;
+            if keys.insert(parsed, identity).is_some() {
+                return Err(AuthError::Duplicate(key.clone()));
             }
         }
         let no_auth_identity = match &spec.no_auth_user {
@@ -148,7 +200,8 @@ impl Authorization {
         };
         Ok(Self {
             users,
-            token: spec.token.as_deref().map(secret).transpose()?,
+            keys,
+            token: spec.token.as_deref().map(Secret::new).transpose()?,
             token_identity: default_identity,
             no_auth_identity,
             timeout_ms: spec.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT),
@@ -167,38 +220,64 @@ impl Authorization {
         self.timeout_ms
     }
 
+    /// Whether clients need a nonce to sign.
+    #[must_use]
+    pub fn wants_signatures(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// Who a client with these credentials is. The time it takes does not tell how much of a secret was right.
     ///
     /// # Errors
     /// Nobody.
-    pub fn decide(&self, credentials: &Credentials) -> Result<Identity, Violation> {
-        let Credentials { user, pass, auth_token } = credentials;
+    pub fn decide(
+        &self,
+        credentials: &Credentials,
+        proof: Proof<'_>,
+    ) -> Result<Decision, Violation> {
+        if let Some(names) = proof.certificate_names {
+            let user = names.iter().find_map(|name| self.users.get(name)).ok_or(Violation)?;
+            return Ok(Decision::Known(user.identity.clone()));
+        }
+        let Credentials { user, pass, auth_token, nkey, sig } = credentials;
+        if let Some(key) = nkey {
+            return self.decide_by_key(key, sig, proof.nonce).map(Decision::Known);
+        }
         if let (Some(given), Some(token)) = (auth_token, &self.token) {
-            let is_right = bool::from(given.as_bytes().ct_eq(token));
-            return if is_right { Ok(self.token_identity.clone()) } else { Err(Violation) };
+            return compared(token, given, &self.token_identity);
         }
         if let Some(name) = user {
             let user = self.users.get(name).ok_or(Violation)?;
-            let given = pass.as_deref().unwrap_or_default();
-            let is_right = bool::from(given.as_bytes().ct_eq(&user.password));
-            return if is_right { Ok(user.identity.clone()) } else { Err(Violation) };
+            return compared(&user.password, pass.as_deref().unwrap_or_default(), &user.identity);
         }
         if auth_token.is_some() {
             return Err(Violation);
         }
-        self.no_auth_identity.clone().ok_or(Violation)
+        self.no_auth_identity.clone().map(Decision::Known).ok_or(Violation)
+    }
+
+    fn decide_by_key(
+        &self,
+        key: &str,
+        signature: &str,
+        nonce: Option<&str>,
+    ) -> Result<Identity, Violation> {
+        let key = UserKey::parse(key).ok_or(Violation)?;
+        let identity = self.keys.get(&key).ok_or(Violation)?;
+        let is_right = nonce.is_some_and(|nonce| key.has_signed(nonce, signature));
+        if is_right { Ok(identity.clone()) } else { Err(Violation) }
     }
 }
 
-/// A secret that can be compared as it is.
-fn secret(text: &str) -> Result<Box<[u8]>, AuthError> {
-    if text.is_empty() {
-        return Err(AuthError::Empty);
+fn compared(secret: &Secret, given: &str, identity: &Identity) -> Result<Decision, Violation> {
+    let identity = identity.clone();
+    match secret.compare(given) {
+        Compared::Right => Ok(Decision::Known(identity)),
+        Compared::Wrong => Err(Violation),
+        Compared::Hashed(hash) => {
+            Ok(Decision::Hashed(PasswordCheck { hash, given: given.to_owned(), identity }))
+        }
     }
-    if BCRYPT_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
-        return Err(AuthError::Bcrypt);
-    }
-    Ok(text.as_bytes().into())
 }
 
 /// What a client says in CONNECT about who it is. It lives as long as the decision takes.
@@ -208,6 +287,8 @@ pub struct Credentials {
     user: Option<String>,
     pass: Option<String>,
     auth_token: Option<String>,
+    nkey: Option<String>,
+    sig: String,
 }
 
 impl Credentials {
@@ -217,6 +298,7 @@ impl Credentials {
         let mut credentials: Self = serde_json::from_slice(json).ok()?;
         credentials.user = credentials.user.filter(|text| !text.is_empty());
         credentials.auth_token = credentials.auth_token.filter(|text| !text.is_empty());
+        credentials.nkey = credentials.nkey.filter(|text| !text.is_empty());
         Some(credentials)
     }
 }

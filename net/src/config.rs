@@ -6,6 +6,7 @@ use crate::auth::Authorization;
 use crate::connection_count::ConnectionCount;
 use crate::detail::Details;
 use crate::partition::Partition;
+use crate::tls::TlsServer;
 
 /// Bytes waiting for one connection above which deliveries of channel messages to it pause: history is read at the
 /// pace of its reader. A megabyte keeps a fast link busy for some milliseconds.
@@ -102,6 +103,8 @@ pub struct NetConfig {
     pub details: Details,
     /// Who may connect; none: everybody, for everything. Never changed, so all cores share it.
     pub authorization: Option<Arc<Authorization>>,
+    /// TLS for clients; none: all are served in plain.
+    pub tls: Option<Arc<TlsServer>>,
 }
 
 impl Default for NetConfig {
@@ -135,6 +138,7 @@ impl Default for NetConfig {
             replaces_durable: false,
             details: Details::default(),
             authorization: None,
+            tls: None,
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) use routing::take;
 pub use routing::{Found, Message};
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
@@ -34,6 +35,7 @@ use weirlog_engine::shard::{Dispatched, Shard};
 use weirlog_engine::storage::Storage;
 use weirlog_engine::types::{Monotonic, Now, ShardId};
 
+use crate::auth::nonce;
 use crate::config::NetConfig;
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::{InfoKind, info_json};
@@ -43,6 +45,7 @@ use crate::nats::parse::{ParseError, ParseLimits, Parsed, parse};
 use crate::outbox::Outbox;
 use crate::partition::Registrations;
 use crate::stan::Stan;
+use crate::tls::TlsServer;
 use crate::upstream::Upstream;
 use access::AUTHORIZATION_VIOLATION;
 use barrier::Barrier;
@@ -116,8 +119,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// A connection was accepted from `client_ip`.
     pub fn connection_opened(&mut self, client_ip: String, now: Now) -> ConnectionId {
         let id = self.hub.open(client_ip, now.mono);
-        let Some(session) = self.hub.sessions.get(id) else { return id };
-        let json = info_json(&self.hub.config, session.number, &session.client_ip, InfoKind::First);
+        let Some(session) = self.hub.sessions.get_mut(id) else { return id };
+        if self.hub.config.authorization.as_ref().is_some_and(|auth| auth.wants_signatures()) {
+            session.nonce = Some(nonce(&mut self.hub.rng));
+        }
+        let json = info_json(&self.hub.config, session, InfoKind::First);
         self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         let counted = self.hub.config.connections.enter(self.hub.config.connections_max);
         if counted.is_none() {
@@ -127,15 +133,34 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.counted = counted;
         }
         self.hub.debug_connection(id, "Client connection created");
-        self.await_credentials(id, now);
+        // With TLS the client's time begins behind the handshake.
+        if self.hub.config.tls.is_none() {
+            self.await_credentials(id, now);
+        }
         let NetConfig { first_ping_ms, ping_interval_ms, .. } = self.hub.config;
         let first_ms = if first_ping_ms > 0 { first_ping_ms } else { ping_interval_ms };
         self.hub.set_timer(now, first_ms.min(ping_interval_ms), TimerEvent::Ping(id));
         id
     }
 
+    /// The handshake of a connection has ended, or it is served without one. `names` are those in its certificate, if
+    /// they are to say who it is.
+    pub fn connection_secured(&mut self, id: ConnectionId, names: Option<Vec<String>>, now: Now) {
+        if let Some(session) = self.hub.sessions.get_mut(id) {
+            session.certificate_names = names;
+        }
+        self.await_credentials(id, now);
+    }
+
+    /// TLS for clients.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<TlsServer>> {
+        self.hub.config.tls.clone()
+    }
+
     /// A connection's unprocessed bytes, from the first on.
     pub fn on_bytes(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Intake {
+        self.hub.now = now.mono;
         if let Some(session) = self.hub.sessions.get_mut(id) {
             session.active_at = now.mono;
             session.pings_out = 0;
@@ -227,6 +252,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// A batch came from another core.
     pub fn on_mesh(&mut self, from: CoreId, batch: LinkBatch, now: Now) {
+        self.hub.now = now.mono;
         let (messages, has_moved) = self.hub.links.accept(from, batch);
         for message in messages {
             self.on_link_message(from, message, now);

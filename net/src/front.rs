@@ -2,10 +2,16 @@
 //! out, rings bells, and never keeps the core borrowed over a wait.
 
 mod line;
+mod passwords;
 mod reader;
+#[cfg(test)]
+mod tests;
+mod tls;
 pub mod upstream;
+mod wire;
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,16 +19,18 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use glommio::net::{AcceptedTcpStream, TcpStream};
+use glommio::net::AcceptedTcpStream;
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::types::Monotonic;
 
+use crate::auth::PasswordCheck;
 use crate::core::{Core, Notice, RuntimeSettings};
 use crate::ids::ConnectionId;
 use crate::mesh::{Incoming, Mesh};
 use line::Line;
 use reader::SCRATCH_SIZE_BYTES;
+use wire::Wire;
 
 /// One core with its edges.
 pub struct Front<D: Disk, R: Runtime> {
@@ -36,6 +44,11 @@ pub struct Front<D: Disk, R: Runtime> {
     armed: Cell<Option<Monotonic>>,
     timer_bell: Doorbell,
     is_stopping: Cell<bool>,
+    /// Connections whose TLS handshake is under way.
+    handshakes: Cell<usize>,
+    /// Passwords that wait to be compared; the core bounds their number.
+    passwords: RefCell<VecDeque<(ConnectionId, PasswordCheck)>>,
+    password_bell: Doorbell,
     on_notice: Box<dyn Fn(Notice)>,
 }
 
@@ -52,6 +65,9 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             armed: Cell::new(None),
             timer_bell: Doorbell::default(),
             is_stopping: Cell::new(false),
+            handshakes: Cell::new(0),
+            passwords: RefCell::default(),
+            password_bell: Doorbell::default(),
             on_notice,
         })
     }
@@ -64,6 +80,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         }
         glommio::spawn_local(self.clone().run_storage()).detach();
         glommio::spawn_local(self.clone().run_timers()).detach();
+        glommio::spawn_local(self.clone().run_passwords()).detach();
         self.with_core(|core, now| core.start(now));
         while !self.core.borrow().is_ready() {
             // Once at start, some hundred microseconds: not worth a bell.
@@ -84,14 +101,19 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         // Else the kernel keeps the port from other programs for a minute after this side closed first: it lets one in
         // only where both ends of the past said that they may be followed.
         let _ = socket2::SockRef::from(&stream).set_reuse_address(true);
+        let tls = self.core.borrow().tls();
+        if let Some(tls) = tls {
+            self.welcome(client_ip, stream, tls);
+            return;
+        }
         let id = self.with_core(|core, now| core.connection_opened(client_ip, now));
-        let line = self.add_line(id, stream);
+        let line = self.add_line(id, Wire::Plain(stream));
         glommio::spawn_local(self.clone().read_loop(line)).detach();
     }
 
     /// A socket for a connection of the core, with its writer. Its reader is the caller's.
-    fn add_line(self: &Rc<Self>, id: ConnectionId, stream: TcpStream) -> Rc<Line> {
-        let line = Rc::new(Line::new(id, stream));
+    fn add_line(self: &Rc<Self>, id: ConnectionId, wire: Wire) -> Rc<Line> {
+        let line = Rc::new(Line::new(id, wire));
         {
             let mut lines = self.lines.borrow_mut();
             let slot = id.slot as usize;
@@ -169,6 +191,11 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             for (to, batch) in core.take_mesh() {
                 mesh.send(to, batch);
             }
+        }
+        let checks = core.take_password_checks();
+        if !checks.is_empty() {
+            self.passwords.borrow_mut().extend(checks);
+            self.password_bell.ring();
         }
         for notice in core.take_notices() {
             (self.on_notice)(notice);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config::NetConfig;
 use crate::ids::ConnectionId;
+use crate::session::Session;
 
 /// Clients gate features on this: all that a server of this version serves without JetStream is served here.
 const PROTOCOL_VERSION: &str = "2.10.0";
@@ -31,6 +32,14 @@ struct Info<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_required: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_required: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_available: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     connect_info: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_account: Option<&'a str>,
@@ -51,10 +60,11 @@ pub enum InfoKind {
 
 /// The JSON of an INFO for a connection.
 #[must_use]
-pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: InfoKind) -> Vec<u8> {
+pub fn info_json(config: &NetConfig, session: &Session, kind: InfoKind) -> Vec<u8> {
     let is_connected = kind != InfoKind::First;
     let authorization = config.authorization.as_ref();
     let is_auth_required = authorization.is_some_and(|auth| auth.no_auth_identity().is_none());
+    let tls = config.tls.as_deref();
     let info = Info {
         server_id: &config.server_id,
         server_name: &config.server_name,
@@ -64,9 +74,13 @@ pub fn info_json(config: &NetConfig, client_id: u64, client_ip: &str, kind: Info
         port: config.port,
         headers: true,
         max_payload: config.payload_size_bytes_max,
-        client_id,
-        client_ip,
+        client_id: session.number,
+        client_ip: &session.client_ip,
         auth_required: is_auth_required.then_some(true),
+        nonce: session.nonce.as_deref(),
+        tls_required: tls.and_then(|tls| (!tls.is_plain_allowed).then_some(true)),
+        tls_available: tls.and_then(|tls| tls.is_plain_allowed.then_some(true)),
+        tls_verify: tls.and_then(|tls| tls.wants_certificates().then_some(true)),
         connect_info: is_connected.then_some(true),
         remote_account: is_connected.then_some("$G"),
         ldm: (kind == InfoKind::LameDuck).then_some(true),
@@ -88,13 +102,16 @@ mod tests {
     #[test]
     fn an_info_is_one_object_with_the_fields_clients_read() {
         let config = NetConfig { server_name: "n\"1".to_owned(), ..NetConfig::default() };
-        let json = info_json(&config, 7, "127.0.0.1", InfoKind::First);
+        let id = ConnectionId { slot: 0, generation: 0 };
+        let now = weirlog_engine::types::Monotonic::default();
+        let session = Session::new(id, 7, "127.0.0.1".to_owned(), now);
+        let json = info_json(&config, &session, InfoKind::First);
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["server_name"], "n\"1");
         assert_eq!(value["client_id"], 7);
         assert_eq!(value["max_payload"], 1 << 20);
         assert!(value.get("connect_info").is_none());
-        let json = info_json(&config, 7, "", InfoKind::Connected);
+        let json = info_json(&config, &session, InfoKind::Connected);
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["connect_info"], true);
         assert_eq!(value["remote_account"], "$G");

@@ -29,4 +29,5 @@ pub mod sim;
 pub mod stan;
 pub mod subject;
 pub mod timers;
+pub mod tls;
 pub mod upstream;

@@ -1,8 +1,10 @@
 //! One connection's state: what the client asked for in CONNECT, its subscriptions, what waits to be written to it,
 //! and what it may not do for the moment. Decisions are made in `core/protocol`; nothing here looks anything up.
 
+mod responses;
 mod subscriptions;
 
+pub use responses::Responses;
 pub use subscriptions::{Counted, Subscription, Subscriptions};
 
 use weirlog_engine::request::ClientKey;
@@ -27,6 +29,8 @@ pub enum Stop {
     Registration,
     /// Somebody it publishes to hardly keeps up.
     Crowded,
+    /// Its password is being compared with a hash.
+    Password,
 }
 
 /// How far the greeting went.
@@ -57,6 +61,14 @@ pub struct Session {
     pub greeting: Greeting,
     /// Who it is, and so what it may do; none: it has yet to say so in CONNECT.
     pub identity: Option<Identity>,
+    /// What it signs to say who it is; none: nothing.
+    pub nonce: Option<String>,
+    /// The CONNECT whose password is being compared.
+    pub connecting: Option<Box<Connect>>,
+    /// What it may answer, whatever else it may publish.
+    pub responses: Responses,
+    /// The names in its certificate, if they say who it is.
+    pub certificate_names: Option<Vec<String>>,
     /// As whom it came in, if `identity` says that it did.
     pub login: Login,
     /// What it subscribed to.
@@ -144,6 +156,10 @@ impl Session {
             options: Connect::default(),
             greeting: Greeting::First,
             identity: Some(None),
+            nonce: None,
+            connecting: None,
+            responses: Responses::default(),
+            certificate_names: None,
             login: Login::default(),
             subscriptions: Subscriptions::default(),
             marks: Marks::default(),

@@ -25,11 +25,13 @@ use crate::stan::subjects::{INBOX_PATTERN, INBOX_PREFIX, ServerInbox};
 
 /// Another server with the same cluster id answers within this (spec stan.md, 2.11).
 const STAND_ALONE_WAIT_MS: u64 = 250;
+/// A server's INFO at most.
+pub(crate) const GREETING_SIZE_BYTES_MAX: usize = 64 << 10;
 /// The subscription to what other servers of this cluster id say about their channels.
 const PARTITION_SID: usize = 0;
 /// INFO names all servers of a cluster; a message of nats-server is never larger than its own hard maximum.
 const LIMITS: ParseLimits = ParseLimits {
-    control_line_bytes_max: 64 << 10,
+    control_line_bytes_max: GREETING_SIZE_BYTES_MAX,
     payload_bytes_max: 64 << 20,
     has_headers: true,
 };
@@ -96,6 +98,36 @@ pub(crate) struct Upstream {
 #[serde(default)]
 struct Greeting {
     tls_required: bool,
+    tls_available: bool,
+}
+
+/// What a server's INFO says about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsOffer {
+    /// Nothing: it does not speak it.
+    None,
+    /// It may be spoken.
+    Available,
+    /// It must be.
+    Required,
+}
+
+impl TlsOffer {
+    /// Reads it from the line with a server's INFO; without one the answer is [`TlsOffer::None`].
+    #[must_use]
+    pub fn of(line: &[u8]) -> Self {
+        let greeting: Greeting = match parse_server(line, &LIMITS) {
+            Ok(Parsed::Op { op: ServerOp::Info(json), .. }) => {
+                serde_json::from_slice(json).unwrap_or_default()
+            }
+            _ => Greeting::default(),
+        };
+        match greeting {
+            Greeting { tls_required: true, .. } => Self::Required,
+            Greeting { tls_available: true, .. } => Self::Available,
+            Greeting { .. } => Self::None,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -189,7 +221,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     fn on_server_op(&mut self, id: ConnectionId, op: &ServerOp<'_>, now: Now) {
         match *op {
-            ServerOp::Info(json) => self.on_upstream_info(id, json),
+            ServerOp::Info(_) => self.on_upstream_info(id),
             ServerOp::Msg { subject, reply, header_bytes, block } => {
                 self.on_upstream_message(
                     id,
@@ -208,16 +240,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
     }
 
-    fn on_upstream_info(&mut self, id: ConnectionId, json: &[u8]) {
+    fn on_upstream_info(&mut self, id: ConnectionId) {
         let Some(current) = self.upstream.current.as_mut() else { return };
         if current.stage != Stage::Greeting {
-            return;
-        }
-        let greeting: Greeting = serde_json::from_slice(json).unwrap_or_default();
-        if greeting.tls_required {
-            self.upstream.failure =
-                Some("the NATS server demands TLS, which is not available yet".to_owned());
-            self.hub.close(id, None);
             return;
         }
         current.stage = Stage::Joining;

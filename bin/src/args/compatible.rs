@@ -175,17 +175,9 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 9] = [
         ..NOTHING
     },
     MissingFeature {
-        what: "TLS",
-        instead: "listen on a private address (-addr) behind a TLS proxy",
-        switches: &["tls", "tlsverify", "secure", "help_tls"],
-        texts: &[
-            "tlscert",
-            "tlskey",
-            "tlscacert",
-            "tls_client_cert",
-            "tls_client_key",
-            "tls_client_cacert",
-        ],
+        what: "a help text on TLS alone",
+        instead: "see the flags under TLS in weirlog --help",
+        switches: &["help_tls"],
         ..NOTHING
     },
     MissingFeature {

@@ -11,6 +11,7 @@ mod error;
 mod keys;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _};
@@ -19,6 +20,7 @@ use std::path::Path;
 use weirlog_engine::limits::LimitRule;
 use weirlog_net::conf::{self, Entry, Map, Outside, Place, SIZE_BYTES_MAX};
 use weirlog_net::config::DISCOVER_PREFIX_DEFAULT;
+use weirlog_net::tls::{ClientCertificates, TlsSpec};
 
 use super::compatible::{Role, ValueForm};
 use super::go_style::{Given, Vocabulary};
@@ -34,6 +36,8 @@ pub(super) struct FileSettings {
     pub(super) discover_prefix: String,
     pub(super) connections: ConnectionOptions,
     pub(super) authorization: FileAuthorization,
+    pub(super) tls: Option<TlsSpec>,
+    pub(super) is_plain_allowed: bool,
     pub(super) limit_rules: Vec<LimitRule>,
 }
 
@@ -43,6 +47,8 @@ impl Default for FileSettings {
             discover_prefix: DISCOVER_PREFIX_DEFAULT.to_owned(),
             connections: ConnectionOptions::default(),
             authorization: FileAuthorization::default(),
+            tls: None,
+            is_plain_allowed: false,
             limit_rules: Vec::new(),
         }
     }
@@ -169,6 +175,15 @@ impl Reader<'_> {
             }
             Action::Authorization => {
                 self.found.settings.authorization.read(entry.value.map()?)?;
+            }
+            Action::Tls => {
+                let spec = tls::read(entry.value.map()?)?;
+                let is_mapped = spec.client_certificates == ClientCertificates::Mapped;
+                self.found.settings.authorization.set_certificate_users(is_mapped);
+                self.found.settings.tls = Some(spec);
+            }
+            Action::AllowNonTls => {
+                self.found.settings.is_plain_allowed = entry.value.boolean()?;
             }
             Action::NoAuthUser => {
                 self.found.settings.authorization.set_no_auth_user(entry.value.text()?);

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
+use weirlog_net::tls::TlsClientSpec;
 
 use super::files::FileSettings;
 use super::operation;
 use super::options::{
     HeartbeatOptions, LameDuckOptions, ListenAddress, LogFormat, LogOptions, LoginOptions, Options,
-    SignalOptions, SignalTarget, SimOptions, StoreKind, Verbosity,
+    SignalOptions, SignalTarget, SimOptions, StoreKind, TlsClientOptions, TlsFlags, Verbosity,
 };
 use super::upstreams::Upstreams;
 use super::values;
@@ -26,6 +27,7 @@ const LIMITS: &str = "Limits (0 is unlimited)";
 const HEARTBEATS: &str = "Heartbeats";
 const NETWORK: &str = "Network";
 const AUTHORIZATION: &str = "Authorization (clients are asked if any of these is given)";
+const TLS: &str = "TLS (files are PEM)";
 const LOGGING: &str = "Logging";
 const OPERATION: &str = "Operation";
 const OTHER: &str = "Help";
@@ -154,6 +156,37 @@ pub(super) struct ServeFlags {
     /// A token that lets clients in instead
     #[arg(long, value_name = "TOKEN", help_heading = AUTHORIZATION)]
     auth: Option<String>,
+
+    /// Serve clients over TLS only; needs -tlscert and -tlskey
+    #[arg(long, help_heading = TLS, default_value = "false", num_args = 0..=1)]
+    #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
+    tls: bool,
+    /// The server's certificate, with those between it and its CA
+    #[arg(long, value_name = "FILE", help_heading = TLS, value_hint = clap::ValueHint::AnyPath)]
+    tlscert: Option<OsString>,
+    /// Its key
+    #[arg(long, value_name = "FILE", help_heading = TLS, value_hint = clap::ValueHint::AnyPath)]
+    tlskey: Option<OsString>,
+    /// Serve only clients whose certificate was signed by one of -tlscacert
+    #[arg(long, help_heading = TLS, default_value = "false", num_args = 0..=1)]
+    #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
+    tlsverify: bool,
+    /// Certificates that clients' are checked against
+    #[arg(long, value_name = "FILE", help_heading = TLS, value_hint = clap::ValueHint::AnyPath)]
+    tlscacert: Option<OsString>,
+    /// With -ns: leave a server that does not speak TLS; tls:// in its URL means the same
+    #[arg(long, help_heading = TLS, default_value = "false", num_args = 0..=1)]
+    #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
+    secure: bool,
+    /// With -ns: the certificate to show there
+    #[arg(long, value_name = "FILE", help_heading = TLS, value_hint = clap::ValueHint::AnyPath)]
+    tls_client_cert: Option<OsString>,
+    /// With -ns: its key
+    #[arg(long, value_name = "FILE", help_heading = TLS, value_hint = clap::ValueHint::AnyPath)]
+    tls_client_key: Option<OsString>,
+    /// With -ns: certificates that the server's is checked against [default: the system's]
+    #[arg(long, value_name = "FILE", help_heading = TLS, value_hint = clap::ValueHint::AnyPath)]
+    tls_client_cacert: Option<OsString>,
 
     /// Debug lines of streaming (channels, clients, subscriptions)
     #[arg(long, visible_alias = "SD", help_heading = LOGGING, default_value = "false")]
@@ -300,6 +333,22 @@ impl ServeFlags {
             pid_file: self.pid,
             payload_bytes_max: self.max_payload,
             login,
+            tls: TlsFlags {
+                is_on: self.tls,
+                cert_file: given(self.tlscert),
+                key_file: given(self.tlskey),
+                is_verified: self.tlsverify,
+                ca_file: given(self.tlscacert),
+            }
+            .over(file.tls, file.is_plain_allowed),
+            tls_there: TlsClientOptions {
+                is_demanded: self.secure,
+                files: TlsClientSpec {
+                    cert_file: given(self.tls_client_cert),
+                    key_file: given(self.tls_client_key),
+                    ca_file: given(self.tls_client_cacert),
+                },
+            },
             log: LogOptions {
                 server: Verbosity {
                     debug: self.debug || self.debug_and_trace,
@@ -322,6 +371,11 @@ impl ServeFlags {
             },
         }
     }
+}
+
+/// An empty name is no name: scripts spell out defaults.
+fn given(path: Option<OsString>) -> Option<PathBuf> {
+    path.filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// A port, or none to let the system choose: a type of its own, since clap takes an `Option` for a flag left out.

@@ -9,6 +9,7 @@ use weirlog_engine::types::ChannelLimits;
 use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::tls::{ClientCertificates, TlsClientSpec, TlsSpec};
 
 use crate::log::SyslogTarget;
 
@@ -62,6 +63,10 @@ pub(crate) struct Options {
     pub(crate) login: LoginOptions,
     /// How the server goes at SIGUSR2.
     pub(crate) lame_duck: LameDuckOptions,
+    /// TLS for clients; `None`: there is none.
+    pub(crate) tls: Option<TlsSpec>,
+    /// TLS towards `upstreams`.
+    pub(crate) tls_there: TlsClientOptions,
     /// What is logged.
     pub(crate) log: LogOptions,
 }
@@ -161,6 +166,47 @@ impl fmt::Debug for LoginOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginOptions").field("user", &self.user).finish_non_exhaustive()
     }
+}
+
+/// The flags for TLS towards clients: it is on if any of them is given.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct TlsFlags {
+    /// Whether it was asked for by name.
+    pub(super) is_on: bool,
+    /// The server's certificate.
+    pub(super) cert_file: Option<PathBuf>,
+    /// Its key.
+    pub(super) key_file: Option<PathBuf>,
+    /// Whether clients must show a certificate.
+    pub(super) is_verified: bool,
+    /// What it is checked against.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    /// What flags and files mean together; the flags win.
+    pub(super) fn over(self, file: Option<TlsSpec>, is_plain_allowed: bool) -> Option<TlsSpec> {
+        if self == Self::default() && file.is_none() {
+            return None;
+        }
+        let mut spec = TlsSpec { is_plain_allowed, ..file.unwrap_or_default() };
+        spec.cert_file = self.cert_file.unwrap_or(spec.cert_file);
+        spec.key_file = self.key_file.unwrap_or(spec.key_file);
+        spec.ca_file = self.ca_file.or(spec.ca_file);
+        if self.is_verified && spec.client_certificates == ClientCertificates::Ignored {
+            spec.client_certificates = ClientCertificates::Verified;
+        }
+        Some(spec)
+    }
+}
+
+/// TLS towards other servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsClientOptions {
+    /// Whether all of them must speak it.
+    pub(crate) is_demanded: bool,
+    /// The files it needs.
+    pub(crate) files: TlsClientSpec,
 }
 
 /// What is logged beyond information, warnings and errors, how, and where to.

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::tls::{ClientCertificates, TlsSpec};
 use weirlog_net::upstream::Login;
 
 use super::options::{
     CHANNELS_MAX_DEFAULT, ConnectionOptions, HeartbeatOptions, LameDuckOptions, ListenAddress,
+    TlsClientOptions,
 };
 use super::*;
 use crate::log::SyslogTarget;
@@ -67,6 +69,8 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         connections: ConnectionOptions::default(),
         authorization: None,
         login: LoginOptions::default(),
+        tls: None,
+        tls_there: TlsClientOptions::default(),
         log: LogOptions::default(),
         lame_duck: LameDuckOptions {
             duration: Duration::from_secs(120),
@@ -88,10 +92,14 @@ fn spec_of(login: &LoginOptions) -> Option<AuthorizationSpec> {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 32] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 38] = [
     (&["ns", "nats_server"], "nats://h", |o| {
-        o.upstreams =
-            vec![UpstreamAddress { host: "h".to_owned(), port: 4222, login: Login::Open }];
+        o.upstreams = vec![UpstreamAddress {
+            host: "h".to_owned(),
+            port: 4222,
+            login: Login::Open,
+            is_tls: false,
+        }];
     }),
     (&["cid", "cluster_id"], "other", |o| o.cluster_id = "other".to_owned()),
     (&["st", "store"], "MEMory", |o| o.store = StoreKind::Memory),
@@ -137,9 +145,22 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 32] = [
     (&["max_traced_msg_len"], "64", |o| o.log.traced_bytes_max = 64),
     (&["lame_duck_duration"], "30s", |o| o.lame_duck.duration = Duration::from_secs(30)),
     (&["lame_duck_grace_period"], "1s", |o| o.lame_duck.grace = Duration::from_secs(1)),
+    (&["tlscert"], "a.pem", |o| tls(o).cert_file = "a.pem".into()),
+    (&["tlskey"], "a.pem", |o| tls(o).key_file = "a.pem".into()),
+    (&["tlscacert"], "a.pem", |o| tls(o).ca_file = Some("a.pem".into())),
+    (&["tls_client_cert"], "a.pem", |o| o.tls_there.files.cert_file = Some("a.pem".into())),
+    (&["tls_client_key"], "a.pem", |o| o.tls_there.files.key_file = Some("a.pem".into())),
+    (&["tls_client_cacert"], "a.pem", |o| o.tls_there.files.ca_file = Some("a.pem".into())),
 ];
 
-const SWITCHES: [(&[&str], Change); 8] = [
+fn tls(options: &mut Options) -> &mut TlsSpec {
+    options.tls.get_or_insert_default()
+}
+
+const SWITCHES: [(&[&str], Change); 11] = [
+    (&["tls"], |o| *tls(o) = TlsSpec::default()),
+    (&["tlsverify"], |o| tls(o).client_certificates = ClientCertificates::Verified),
+    (&["secure"], |o| o.tls_there.is_demanded = true),
     (&["s", "syslog"], |o| o.log.syslog = Some(SyslogTarget::Local)),
     (&["replace_durable"], |o| o.is_durable_replaced = true),
     (&["SD", "stan_debug"], |o| o.log.streaming.debug = true),
@@ -399,11 +420,7 @@ const REFUSED: [(&str, &str); 9] = [
     ),
     ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
     ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
-    (
-        "TLS",
-        "tls=false tlscert= tlskey= tlsverify=false tlscacert= secure=false tls_client_cert= \
-         tls_client_key= tls_client_cacert= help_tls=false",
-    ),
+    ("a help text on TLS alone", "help_tls=false"),
     (
         "routes to other NATS servers",
         "routes= cluster= cluster_name= cluster_listen= cluster_advertise= no_advertise=false \
@@ -441,6 +458,12 @@ fn a_login_is_never_shown_and_an_empty_one_is_none() {
     assert!(!format!("{got:?}").contains("53cret"));
     assert_eq!(options(&["-user=", "-pass=", "-auth="]), options(&[]));
     assert_eq!(got.login.user, "ann");
+}
+
+#[test]
+fn an_empty_file_name_is_none() {
+    let line = ["-tlscert=", "-tlskey=", "-tlscacert=", "-tls_client_cert=", "-tls_client_key="];
+    assert_eq!(options(&line), options(&[]));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::values::{PORT_DEFAULT, ValueError};
 pub(super) struct Upstreams(pub(super) Vec<UpstreamAddress>);
 
 impl Upstreams {
-    /// `nats://[user:password@|token@]host[:port]`, the scheme optional. An empty text names nobody.
+    /// `nats://[user:password@|token@]host[:port]`, the scheme optional, or the same with `tls://`. An empty text names nobody.
     pub(super) fn parse(text: &str) -> Result<Self, ValueError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -21,11 +21,11 @@ impl Upstreams {
 }
 
 fn server(url: &str) -> Result<UpstreamAddress, ValueError> {
-    let place = match url.split_once("://") {
-        Some(("nats", place)) => place,
-        Some(("tls", _)) => return Err(ValueError::TlsServer),
+    let (place, is_tls) = match url.split_once("://") {
+        Some(("nats", place)) => (place, false),
+        Some(("tls", place)) => (place, true),
         Some(_) => return Err(ValueError::NotAServer),
-        None => url,
+        None => (url, false),
     };
     let place = place.strip_suffix('/').unwrap_or(place);
     let (login, place) = match place.rsplit_once('@') {
@@ -43,7 +43,7 @@ fn server(url: &str) -> Result<UpstreamAddress, ValueError> {
     if host.is_empty() || host.contains(['/', ' ', '?']) {
         return Err(ValueError::NotAServer);
     }
-    Ok(UpstreamAddress { host: host.to_owned(), port, login })
+    Ok(UpstreamAddress { host: host.to_owned(), port, login, is_tls })
 }
 
 fn login_of(text: &str) -> Result<Login, ValueError> {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn address(host: &str, port: u16, login: Login) -> UpstreamAddress {
-        UpstreamAddress { host: host.to_owned(), port, login }
+        UpstreamAddress { host: host.to_owned(), port, login, is_tls: false }
     }
 
     #[test]
@@ -82,12 +82,13 @@ mod tests {
             address("::2", 4222, Login::Open),
         ];
         assert_eq!(parsed, Ok(Upstreams(expected)));
+        let tls = UpstreamAddress { is_tls: true, ..address("a", 4222, Login::Open) };
+        assert_eq!(Upstreams::parse("tls://a"), Ok(Upstreams(vec![tls])));
         assert_eq!(Upstreams::parse(""), Ok(Upstreams::default()));
     }
 
     #[test]
     fn what_is_none_is_refused() {
-        assert_eq!(Upstreams::parse("tls://a"), Err(ValueError::TlsServer));
         for text in ["http://a", "a:0", "a:x", "nats://", "a,,b", "a:99999", "nats://u:p@"] {
             assert_eq!(Upstreams::parse(text), Err(ValueError::NotAServer), "{text}");
         }

@@ -57,8 +57,6 @@ pub(crate) enum ValueError {
     NotAName,
     /// Not the URL of a NATS server.
     NotAServer,
-    /// A NATS server behind TLS.
-    TlsServer,
     /// Neither text nor json.
     UnknownLogFormat,
     /// Not the URL of a syslog daemon.
@@ -96,9 +94,6 @@ impl fmt::Display for ValueError {
             Self::NotAChannel => f.write_str("not a channel's name or pattern"),
             Self::NotAName => f.write_str("must be a name without blanks"),
             Self::NotAServer => f.write_str("not a server (such as nats://host:4222)"),
-            Self::TlsServer => {
-                f.write_str("not available yet: TLS to another NATS server, use nats://")
-            }
             Self::UnknownLogFormat => f.write_str("unknown form of log lines, use text or json"),
             Self::NotASyslog => f.write_str("not a syslog (such as udp://host:514)"),
             Self::TcpSyslog => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use weirlog_net::auth::Authorization;
 use weirlog_net::config::NetConfig;
-use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::front::upstream::{UpstreamAddress, Upstreams};
+use weirlog_net::tls::{TlsClient, TlsError, TlsServer};
 use weirlog_net::upstream::Login;
 
 use super::error::ServeError;
@@ -22,32 +23,43 @@ pub(super) enum Entrance {
         address: SocketAddr,
         /// Who may; none: everybody.
         authorization: Option<Arc<Authorization>>,
+        /// TLS; none: in plain.
+        tls: Option<Arc<TlsServer>>,
     },
     /// They are those of other servers, which this one joins.
-    Upstreams(Vec<UpstreamAddress>),
+    Upstreams(Upstreams),
 }
 
 impl Entrance {
     /// The entrance that was asked for. With other servers a login on the command line is the one to use there.
     pub(super) fn find(options: &Options) -> Result<Self, ServeError> {
         if options.upstreams.is_empty() {
-            let authorization =
-                settings::authorization(options).map_err(ServeError::Authorization)?;
+            let tls = settings::tls(options).map_err(ServeError::Tls)?;
+            let authorization = settings::authorization(options, tls.as_deref())
+                .map_err(ServeError::Authorization)?;
             let address = settings::free_address(&options.listen)?;
-            return Ok(Self::Port { address, authorization });
+            return Ok(Self::Port { address, authorization, tls });
         }
         let mut servers = options.upstreams.clone();
         if let Some(login) = login_there(&options.login) {
             servers.iter_mut().for_each(|server| server.login = login.clone());
         }
-        Ok(Self::Upstreams(servers))
+        servers.iter_mut().for_each(|server| server.is_tls |= options.tls_there.is_demanded);
+        let tls = match TlsClient::load(&options.tls_there.files) {
+            Ok(tls) => Some(tls),
+            // Nobody has asked for TLS; a server that demands it will be left with an error.
+            Err(TlsError::NoRoots) if servers.iter().all(|server| !server.is_tls) => None,
+            Err(error) => return Err(ServeError::Tls(error)),
+        };
+        Ok(Self::Upstreams(Upstreams { servers, tls }))
     }
 
     /// What the front is told.
     pub(super) fn net_config(&self, options: &Options, shard_count: u16) -> NetConfig {
         match self {
-            Self::Port { address, authorization } => NetConfig {
+            Self::Port { address, authorization, tls } => NetConfig {
                 authorization: authorization.clone(),
+                tls: tls.clone(),
                 ..settings::net_config(options, *address, shard_count)
             },
             Self::Upstreams(_) => NetConfig {
@@ -70,12 +82,13 @@ impl fmt::Display for Entrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port { address, .. } => address.fmt(f),
-            Self::Upstreams(servers) => {
+            Self::Upstreams(Upstreams { servers, .. }) => {
                 // Without the logins.
-                let names: Vec<String> = servers
-                    .iter()
-                    .map(|server| format!("nats://{}:{}", server.host, server.port))
-                    .collect();
+                let url = |server: &UpstreamAddress| {
+                    let scheme = if server.is_tls { "tls" } else { "nats" };
+                    format!("{scheme}://{}:{}", server.host, server.port)
+                };
+                let names: Vec<String> = servers.iter().map(url).collect();
                 f.write_str(&names.join(","))
             }
         }
@@ -91,7 +104,7 @@ mod tests {
         let parsed = parse(line.split_whitespace().map(Into::into)).unwrap();
         let Command::Serve(options) = parsed.command else { panic!("{line} does not serve") };
         match Entrance::find(&options).unwrap() {
-            Entrance::Upstreams(servers) => servers,
+            Entrance::Upstreams(upstreams) => upstreams.servers,
             Entrance::Port { .. } => panic!("{line} listens"),
         }
     }
@@ -104,6 +117,11 @@ mod tests {
         assert_eq!(user.login, Login::User { name: "me".to_owned(), password: "x".to_owned() });
         let all = servers("-ns a,b -auth t");
         assert!(all.iter().all(|server| server.login == Login::Token("t".to_owned())));
-        assert_eq!(Entrance::Upstreams(servers("-ns nats://u:p@a")).to_string(), "nats://a:4222");
+        let shown = |line: &str| {
+            Entrance::Upstreams(Upstreams { servers: servers(line), tls: None }).to_string()
+        };
+        assert_eq!(shown("-ns nats://u:p@a"), "nats://a:4222");
+        assert_eq!(shown("-ns tls://u:p@a,b"), "tls://a:4222,nats://b:4222");
+        assert_eq!(shown("-ns a,b -secure"), "tls://a:4222,tls://b:4222");
     }
 }

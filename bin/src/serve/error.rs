@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use weirlog_engine::error::OpenError;
 use weirlog_net::auth::AuthError;
+use weirlog_net::tls::TlsError;
 
 /// Why the server cannot run. `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum ServeError {
     },
     /// A login that would let in whoever says nothing, or that cannot be checked.
     Authorization(AuthError),
+    /// Certificates or keys that cannot be used.
+    Tls(TlsError),
     /// The maximum payload is larger than any frame.
     Payload(usize),
     /// An executor cannot be made.
@@ -57,6 +60,7 @@ impl std::fmt::Display for ServeError {
             }
             Self::Join(reason) => f.write_str(reason),
             Self::Authorization(reason) => write!(f, "-user, -pass, -auth: {reason}"),
+            Self::Tls(reason) => write!(f, "TLS: {reason}"),
             Self::Payload(bytes) => write!(f, "a maximum payload of {bytes} bytes is too large"),
             Self::Executor(reason) => write!(f, "cannot start an executor: {reason}"),
             Self::PidFile { path, reason } => {

@@ -58,9 +58,10 @@ impl Reloader<'_> {
         }
         let entrance = match &self.entrance {
             Entrance::Port { address, .. } => {
-                let authorization = settings::authorization(&options);
+                let tls = settings::tls(&options).map_err(|error| error.to_string())?;
+                let authorization = settings::authorization(&options, tls.as_deref());
                 let authorization = authorization.map_err(|error| error.to_string())?;
-                Entrance::Port { address: *address, authorization }
+                Entrance::Port { address: *address, authorization, tls }
             }
             upstreams @ Entrance::Upstreams(_) => upstreams.clone(),
         };
@@ -95,6 +96,7 @@ fn needs_restart(started: &Options, now: &Options) -> Vec<&'static str> {
         ("client_advertise", started.advertised != now.advertised),
         ("lame_duck_duration and lame_duck_grace_period", started.lame_duck != now.lame_duck),
         ("nats_server", started.upstreams != now.upstreams),
+        ("TLS towards the NATS server", has_upstream && started.tls_there != now.tls_there),
         ("login at the NATS server", has_upstream && started.login != now.login),
         ("server_name", started.server_name != now.server_name),
         ("pid_file", started.pid_file != now.pid_file),

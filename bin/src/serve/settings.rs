@@ -11,6 +11,7 @@ use weirlog_net::auth::{AuthError, Authorization};
 use weirlog_net::config::NetConfig;
 use weirlog_net::detail::Details;
 use weirlog_net::partition::Partition;
+use weirlog_net::tls::{TlsError, TlsServer};
 
 use super::error::ServeError;
 use crate::args::{ListenAddress, LogOptions, Options};
@@ -107,9 +108,21 @@ fn details(log: &LogOptions) -> Details {
 }
 
 /// Who may connect; none: everybody.
-pub(super) fn authorization(options: &Options) -> Result<Option<Arc<Authorization>>, AuthError> {
-    let compiled = options.authorization.as_ref().map(Authorization::new).transpose()?;
-    Ok(compiled.map(Arc::new))
+pub(super) fn authorization(
+    options: &Options,
+    tls: Option<&TlsServer>,
+) -> Result<Option<Arc<Authorization>>, AuthError> {
+    let Some(mut spec) = options.authorization.clone() else { return Ok(None) };
+    if let Some(tls) = tls {
+        spec.timeout_ms.get_or_insert(tls.login_timeout_ms());
+    }
+    Authorization::new(&spec).map(Arc::new).map(Some)
+}
+
+/// TLS for clients; none: nothing of it was asked for.
+pub(super) fn tls(options: &Options) -> Result<Option<Arc<TlsServer>>, TlsError> {
+    let loaded = options.tls.as_ref().map(TlsServer::load).transpose()?;
+    Ok(loaded.map(Arc::new))
 }
 
 /// The address to listen on, which nobody else does: the listener itself would share its port with another server of
@@ -187,7 +200,7 @@ mod tests {
             let line = [("-user", user), ("-pass", password), ("-auth", token)];
             let parsed = parse(line.map(|(flag, value)| format!("{flag}={value}").into())).unwrap();
             let Command::Serve(options) = parsed.command else { panic!("does not serve") };
-            authorization(&options).map(|made| made.is_some())
+            authorization(&options, None).map(|made| made.is_some())
         };
         assert_eq!(made("", "", ""), Ok(false));
         assert_eq!(made("ann", "pw", ""), Ok(true));

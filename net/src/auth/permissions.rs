@@ -30,6 +30,25 @@ pub struct PermissionSpec {
     pub publish: RuleSpec,
     /// For SUB.
     pub subscribe: RuleSpec,
+    /// Whether messages that ask for an answer may be answered, wherever to. Without a list of what is allowed to be
+    /// published, nothing else may then.
+    pub responses: Option<ResponseLimits>,
+}
+
+/// How many answers a message may get, and how late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseLimits {
+    /// Messages to its reply subject; none: any number. At least 1.
+    pub count_max: Option<u64>,
+    /// Milliseconds after its delivery; none: for ever.
+    pub expires_ms: Option<u64>,
+}
+
+impl Default for ResponseLimits {
+    /// One answer within two minutes, as in the reference.
+    fn default() -> Self {
+        Self { count_max: Some(1), expires_ms: Some(120_000) }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +68,7 @@ struct Rule {
 pub struct Permissions {
     publish: Rule,
     subscribe: Rule,
+    responses: Option<ResponseLimits>,
 }
 
 impl Permissions {
@@ -57,12 +77,15 @@ impl Permissions {
     /// # Errors
     /// An entry has no meaning.
     pub fn new(spec: &PermissionSpec) -> Result<Self, AuthError> {
-        let publish = Rule::new(&spec.publish)?;
+        let mut publish = Rule::new(&spec.publish)?;
+        if spec.responses.is_some() {
+            publish.allow.get_or_insert_default();
+        }
         let mut entries = publish.allow.iter().flatten().chain(&publish.deny);
         if let Some(entry) = entries.find(|entry| entry.queue.is_some()) {
             return Err(AuthError::Queue(String::from_utf8_lossy(&entry.subject).into_owned()));
         }
-        Ok(Self { publish, subscribe: Rule::new(&spec.subscribe)? })
+        Ok(Self { publish, subscribe: Rule::new(&spec.subscribe)?, responses: spec.responses })
     }
 
     /// Whether a message may be published to `subject`, taken literally.
@@ -70,6 +93,13 @@ impl Permissions {
     pub fn may_publish(&self, subject: &[u8]) -> bool {
         let hits = |entries: &[Entry]| entries.iter().any(|entry| matches(&entry.subject, subject));
         self.publish.allow.as_deref().is_none_or(hits) && !hits(&self.publish.deny)
+    }
+
+    /// Within which limits messages may be answered; none: only where publishing is allowed anyway.
+    #[must_use]
+    #[inline]
+    pub fn responses(&self) -> Option<ResponseLimits> {
+        self.responses
     }
 
     /// Whether `pattern` may be subscribed to, by itself or as a member of `queue`. One that is not valid lies within

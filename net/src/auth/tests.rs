@@ -8,6 +8,14 @@ fn credentials(json: &str) -> Credentials {
     Credentials::parse(json.as_bytes()).unwrap()
 }
 
+/// Who a client with nothing but these credentials is.
+fn who(authorization: &Authorization, json: &str) -> Result<Identity, Violation> {
+    match authorization.decide(&credentials(json), Proof::default())? {
+        Decision::Known(identity) => Ok(identity),
+        Decision::Hashed(check) => check.run().ok_or(Violation),
+    }
+}
+
 fn rule(allow: Option<&[&str]>, deny: &[&str]) -> RuleSpec {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     RuleSpec { allow: allow.map(owned), deny: owned(deny) }
@@ -26,7 +34,7 @@ fn only_the_right_secret_lets_in() {
         ..AuthorizationSpec::default()
     };
     let authorization = Authorization::new(&spec).unwrap();
-    let decide = |json: &str| authorization.decide(&credentials(json)).map(|who| who.is_some());
+    let decide = |json: &str| who(&authorization, json).map(|who| who.is_some());
     assert_eq!(decide(r#"{"user":"a","pass":"a-pw"}"#), Ok(false));
     assert_eq!(decide(r#"{"user":"b","pass":"b-pw"}"#), Ok(true));
     assert_eq!(decide(r#"{"auth_token":"T"}"#), Ok(false));
@@ -53,9 +61,9 @@ fn who_says_nothing_is_the_no_auth_user_and_who_lies_is_nobody() {
         ..AuthorizationSpec::default()
     };
     let authorization = Authorization::new(&spec).unwrap();
-    assert!(authorization.decide(&credentials("{}")).unwrap().is_some());
-    assert!(authorization.decide(&credentials(r#"{"user":"guest","pass":"x"}"#)).is_err());
-    assert!(authorization.decide(&credentials(r#"{"auth_token":"x"}"#)).is_err());
+    assert!(who(&authorization, "{}").unwrap().is_some());
+    assert!(who(&authorization, r#"{"user":"guest","pass":"x"}"#).is_err());
+    assert!(who(&authorization, r#"{"auth_token":"x"}"#).is_err());
 }
 
 #[test]
@@ -152,4 +160,73 @@ fn channels_are_restricted_by_lists_that_speak_of_them() {
     check(Some(&["_INBOX.>", "_STAN.sub.c.foo"]), &[], [true, false]);
     check(Some(&["_INBOX.>", "_STAN.sub.c.>"]), &["_STAN.sub.c.foo"], [false, true]);
     check(None, &["_STAN.sub.*.bar"], [true, false]);
+}
+
+/// "secret" with the least cost.
+pub(crate) fn hashed() -> String {
+    bcrypt::hash("secret", 4).unwrap()
+}
+
+#[test]
+fn a_hash_stands_for_its_password() {
+    for prefix in ["$2a$", "$2b$", "$2y$"] {
+        let password = hashed().replacen("$2b$", prefix, 1);
+        let users =
+            vec![UserSpec { name: "a".to_owned(), password: password.clone(), permissions: None }];
+        let token = Some(password.clone());
+        let spec = AuthorizationSpec { users, token, ..AuthorizationSpec::default() };
+        let authorization = Authorization::new(&spec).unwrap();
+        assert!(who(&authorization, r#"{"user":"a","pass":"secret"}"#).is_ok());
+        assert!(who(&authorization, r#"{"auth_token":"secret"}"#).is_ok());
+        assert!(who(&authorization, r#"{"user":"a","pass":"Secret"}"#).is_err());
+        let itself = format!("{{\"user\":\"a\",\"pass\":\"{password}\"}}");
+        assert!(who(&authorization, &itself).is_err());
+    }
+}
+
+#[test]
+fn a_certificate_says_who_a_client_is_whatever_it_says_itself() {
+    let mut spec = AuthorizationSpec {
+        users: vec![user("a@b", Some(PermissionSpec::default())), user("root", None)],
+        ..AuthorizationSpec::default()
+    };
+    spec.users[0].password = String::new();
+    assert_eq!(Authorization::new(&spec).unwrap_err(), AuthError::Empty);
+    spec.has_certificate_users = true;
+    let authorization = Authorization::new(&spec).unwrap();
+    let decide = |names: &[&str], json: &str| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let proof = Proof { certificate_names: Some(&names), ..Proof::default() };
+        authorization.decide(&credentials(json), proof).is_ok()
+    };
+    assert!(decide(&["x", "a@b"], "{}"));
+    assert!(!decide(&["x"], r#"{"user":"root","pass":"root-pw"}"#));
+    assert!(!decide(&[], "{}"));
+    // An empty password is never right.
+    assert!(who(&authorization, r#"{"user":"a@b","pass":""}"#).is_err());
+}
+
+#[test]
+fn keys_are_checked_and_unique() {
+    let (_, key) = super::nkey::tests::key_pair(1);
+    let with = |keys: &[&str]| {
+        let keys = keys.iter().map(|key| KeySpec { key: (*key).to_owned(), permissions: None });
+        let keys = keys.collect();
+        Authorization::new(&AuthorizationSpec { keys, ..AuthorizationSpec::default() })
+    };
+    assert!(with(&[&key]).unwrap().wants_signatures());
+    assert!(!with(&[]).unwrap().wants_signatures());
+    assert_eq!(with(&["UABC"]).unwrap_err(), AuthError::Key("UABC".to_owned()));
+    assert_eq!(with(&[&key, &key]).unwrap_err(), AuthError::Duplicate(key.clone()));
+}
+
+#[test]
+fn who_may_only_answer_may_publish_nothing_else() {
+    let responses = Some(ResponseLimits::default());
+    let only =
+        Permissions::new(&PermissionSpec { responses, ..PermissionSpec::default() }).unwrap();
+    assert!(!only.may_publish(b"a"));
+    let publish = rule(Some(&["a"]), &[]);
+    let also = PermissionSpec { responses, publish, ..PermissionSpec::default() };
+    assert!(Permissions::new(&also).unwrap().may_publish(b"a"));
 }

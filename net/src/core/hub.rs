@@ -6,6 +6,7 @@ use weirlog_engine::types::{Monotonic, Now, ShardId};
 
 use super::sessions::Sessions;
 use super::windows::Windows;
+use crate::auth::PasswordCheck;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
 use crate::detail::Detail;
 use crate::ids::{ConnectionId, CoreId, Subscriber};
@@ -57,6 +58,13 @@ pub enum Notice {
         /// Its id.
         client_id: String,
     },
+    /// A client and this server did not come to speak TLS.
+    HandshakeFailed {
+        /// The client's address.
+        client_ip: String,
+        /// Why.
+        reason: String,
+    },
     /// The other NATS server said so.
     UpstreamError {
         /// Its words.
@@ -107,6 +115,11 @@ pub struct Hub {
     pub(crate) notices: Vec<Notice>,
     /// Set when the server is about to go.
     pub(crate) lame_duck: Option<LameDuck>,
+    /// The time of the present event, for what is deep below it.
+    pub(crate) now: Monotonic,
+    /// Passwords for the edge to compare, and how many it was given and has not answered.
+    pub(crate) checks: Vec<(ConnectionId, PasswordCheck)>,
+    pub(crate) checks_count: usize,
 }
 
 impl Hub {
@@ -137,6 +150,9 @@ impl Hub {
             wakes: Vec::new(),
             notices: Vec::new(),
             lame_duck: None,
+            now: Monotonic::default(),
+            checks: Vec::new(),
+            checks_count: 0,
             config,
         }
     }

@@ -52,8 +52,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if session.options.protocol < 1 || session.greeting != Greeting::Done {
             return;
         }
-        let json =
-            info_json(&self.hub.config, session.number, &session.client_ip, InfoKind::LameDuck);
+        let json = info_json(&self.hub.config, session, InfoKind::LameDuck);
         self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
     }
 }

@@ -8,7 +8,7 @@ use super::access::AUTHORIZATION_VIOLATION;
 use super::barrier::Then;
 use super::{Core, Message};
 use crate::ids::{ConnectionId, Subscriber};
-use crate::info::{InfoKind, info_json};
+use crate::info::{Connect, InfoKind, info_json};
 use crate::nats::emit;
 use crate::nats::op::Op;
 use crate::session::{Greeting, Stop, Subscription};
@@ -181,7 +181,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if session.options.protocol >= 1 {
             let kind =
                 if hub.lame_duck.is_some() { InfoKind::LameDuck } else { InfoKind::Connected };
-            let json = info_json(&hub.config, session.number, &session.client_ip, kind);
+            let json = info_json(&hub.config, session, kind);
             hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         }
     }
@@ -195,10 +195,13 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 return;
             }
         };
-        if !self.identify(id, json) {
-            self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
-            return;
+        if self.identify(id, json, &options) {
+            self.connect(id, options);
         }
+    }
+
+    /// A client that may come in has connected.
+    pub(crate) fn connect(&mut self, id: ConnectionId, options: Connect) {
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let is_verbose = options.verbose;
         session.options = options;

@@ -18,6 +18,7 @@ use crate::info::{InfoKind, info_json};
 use crate::link::LinkMessage;
 use crate::nats::emit;
 use crate::nats::parse::ParseLimits;
+use crate::tls::TlsServer;
 
 /// What may change while the server runs. The names are those of [`NetConfig`].
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct RuntimeSettings {
     pub details: Details,
     /// Who may connect. Connections of users that are gone or changed are closed.
     pub authorization: Option<Arc<Authorization>>,
+    /// TLS, for connections to come.
+    pub tls: Option<Arc<TlsServer>>,
     /// Limits of channels, applied to those there are.
     pub limits: ChannelLimitRules,
 }
@@ -61,6 +64,7 @@ impl RuntimeSettings {
             ping_out_max: config.ping_out_max,
             details: config.details,
             authorization: config.authorization.clone(),
+            tls: config.tls.clone(),
             limits,
         }
     }
@@ -89,6 +93,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         config.ping_interval_ms = settings.ping_interval_ms;
         config.ping_out_max = settings.ping_out_max;
         config.details = settings.details;
+        config.tls.clone_from(&settings.tls);
         self.hub.limits = ParseLimits {
             has_headers: self.hub.limits.has_headers,
             control_line_bytes_max: settings.control_line_bytes_max,
@@ -132,8 +137,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             if session.options.protocol < 1 {
                 continue;
             }
-            let (number, client_ip) = (session.number, &session.client_ip);
-            let json = info_json(&self.hub.config, number, client_ip, InfoKind::Connected);
+            let json = info_json(&self.hub.config, session, InfoKind::Connected);
             self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
         }
     }

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::hub::Hub;
+use crate::auth::Permissions;
 use crate::config::{CROWDED_QUARTERS, PUBLISH_OVERHEAD_BYTES};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{InterestChange, Matches, RemoteMatches, RemoteMembers};
@@ -148,6 +149,11 @@ impl Hub {
         }
         let has_headers = session.options.headers;
         write_message(&mut session.outbox, subscription, message, has_headers);
+        if let Some(reply) = message.reply
+            && let Some(limits) = session.permissions().and_then(Permissions::responses)
+        {
+            session.responses.expect(reply, limits, self.now);
+        }
         let counted = session.subscriptions.count_delivery(to.index);
         self.after_write(to.connection);
         if counted == Counted::Last {

@@ -1,4 +1,4 @@
-//! One socket: the stream that reader and writer share, and their bells. Writes what waits in the outbox.
+//! One socket: the wire that reader and writer share, and their bells. Writes what waits in the outbox.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -7,12 +7,11 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use futures_io::AsyncWrite;
-use glommio::net::TcpStream;
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 
 use super::Front;
+use super::wire::Wire;
 use crate::ids::ConnectionId;
 
 /// After so many bytes other connections have their turn: history is written as fast as the reader takes it.
@@ -22,7 +21,7 @@ const TURN_SIZE_BYTES: usize = 1 << 20;
 pub(super) struct Line {
     pub(super) id: ConnectionId,
     /// Borrowed only while it is polled.
-    pub(super) stream: RefCell<TcpStream>,
+    pub(super) wire: RefCell<Wire>,
     pub(super) reader: Doorbell,
     pub(super) writer: Doorbell,
     /// Nothing more is written, and nothing needs to be read.
@@ -41,10 +40,10 @@ enum Step {
 }
 
 impl Line {
-    pub(super) fn new(id: ConnectionId, stream: TcpStream) -> Self {
+    pub(super) fn new(id: ConnectionId, wire: Wire) -> Self {
         Self {
             id,
-            stream: RefCell::new(stream),
+            wire: RefCell::new(wire),
             reader: Doorbell::default(),
             writer: Doorbell::default(),
             is_finished: Cell::new(false),
@@ -54,10 +53,12 @@ impl Line {
     /// Ends the connection: what was written still goes out, the reader wakes.
     pub(super) fn finish(&self) {
         self.is_finished.set(true);
-        let stream = self.stream.borrow();
-        let shutdown = pin!(stream.shutdown(Shutdown::Both));
+        let mut wire = self.wire.borrow_mut();
+        let mut context = Context::from_waker(Waker::noop());
+        wire.say_end(&mut context);
+        let shutdown = pin!(wire.socket().shutdown(Shutdown::Both));
         // It is a plain system call behind an async face; an error means that the other side was faster.
-        let _ = shutdown.poll(&mut Context::from_waker(Waker::noop()));
+        let _ = shutdown.poll(&mut context);
         self.reader.ring();
     }
 }
@@ -92,12 +93,16 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             let written = {
                 let core = self.core.borrow();
                 let Some(outbox) = core.outbox(line.id) else { return Poll::Ready(Step::Finish) };
+                let mut wire = line.wire.borrow_mut();
                 if outbox.is_empty() {
                     let is_over = core.is_closing(line.id);
-                    return Poll::Ready(if is_over { Step::Finish } else { Step::Wait });
+                    return match wire.poll_flush(context) {
+                        Poll::Ready(Ok(())) if !is_over => Poll::Ready(Step::Wait),
+                        Poll::Ready(_) => Poll::Ready(Step::Finish),
+                        Poll::Pending => ring.as_mut().poll(context).map(|()| Step::Again),
+                    };
                 }
-                let mut stream = line.stream.borrow_mut();
-                Pin::new(&mut *stream).poll_write(context, outbox.head())
+                wire.poll_write(context, outbox.head())
             };
             let now = self.runtime.now();
             match written {

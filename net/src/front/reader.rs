@@ -2,11 +2,9 @@
 //! an operation, is all that a connection keeps. Only a large message is read into a buffer of its connection's own.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use futures_io::AsyncRead;
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
 
@@ -151,7 +149,11 @@ impl Rest {
 /// Reads what the socket has. The end of the stream is an error like the others: the connection is over.
 fn poll_socket(context: &mut Context<'_>, line: &Line, room: &mut [u8]) -> Poll<io::Result<usize>> {
     assert!(!room.is_empty(), "a read of nothing looks like the end");
-    let mut stream = line.stream.borrow_mut();
-    let count = ready!(Pin::new(&mut *stream).poll_read(context, room))?;
+    let mut wire = line.wire.borrow_mut();
+    let polled = wire.poll_read(context, room);
+    if wire.has_answer() {
+        line.writer.ring();
+    }
+    let count = ready!(polled)?;
     Poll::Ready(if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(count) })
 }

@@ -48,7 +48,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 return;
             }
         };
-        if !self.may_subscribe_channel(id, &request.channel) {
+        let may_subscribe = self.may_subscribe_channel(id, &request.channel)
+            && self.may_use_inbox(id, &request.target);
+        if !may_subscribe {
             self.answer_subscription(reply, errors::CHANNEL_DENIED);
             return;
         }

@@ -1,12 +1,12 @@
 //! `authorization{}`: users, a token, permissions.
 
 use weirlog_net::auth::{
-    Authorization, AuthorizationSpec, PermissionSpec, Permissions, RuleSpec, UserSpec,
+    AuthError, Authorization, AuthorizationSpec, KeySpec, PermissionSpec, Permissions,
+    ResponseLimits, RuleSpec, UserSpec,
 };
 use weirlog_net::conf::{Entry, Kind, Map, Place, Value};
 
 use super::error::FileError;
-use super::keys::asks_for_something;
 use crate::args::options::LoginOptions;
 use crate::args::values;
 
@@ -16,6 +16,8 @@ pub(in crate::args) struct FileAuthorization {
     spec: AuthorizationSpec,
     /// The only user, outside of the list.
     single: Option<UserSpec>,
+    /// The first user without a password, who is one only where certificates say who a client is.
+    without_password: Option<Place>,
     /// Where the block stands.
     place: Option<Place>,
 }
@@ -33,7 +35,7 @@ impl FileAuthorization {
                 "timeout" => self.spec.timeout_ms = Some(timeout_ms(entry)?),
                 "users" => {
                     for value in entry.value.list() {
-                        self.spec.users.push(user(value)?);
+                        self.user(value)?;
                     }
                 }
                 "default_permissions" | "default_permission" | "permissions" => {
@@ -52,6 +54,52 @@ impl FileAuthorization {
         self.single.get_or_insert_with(nobody)
     }
 
+    /// Adds one of the list.
+    fn user(&mut self, value: &Value) -> Result<(), FileError> {
+        let mut key = None;
+        let mut user = UserSpec { name: String::new(), password: String::new(), permissions: None };
+        for entry in &value.map()?.entries {
+            let text = || entry.value.text().map(str::to_owned);
+            match entry.key.to_ascii_lowercase().as_str() {
+                "user" | "username" => user.name = text()?,
+                "pass" | "password" => user.password = text()?,
+                "permissions" | "permission" | "authorization" => {
+                    user.permissions = Some(permissions(&entry.value)?);
+                }
+                "nkey" => key = Some(text()?),
+                "account" => return Err(refused(entry, "accounts")),
+                "allowed_connection_types" | "connection_types" | "clients" => {
+                    // There is one kind of connections; a list without it shuts the user out.
+                    let is_standard = |value: &Value| {
+                        value.text().is_ok_and(|text| text.eq_ignore_ascii_case("standard"))
+                    };
+                    if !entry.value.list().iter().any(is_standard) {
+                        return Err(refused(entry, "connections other than STANDARD"));
+                    }
+                }
+                _ => return Err(FileError::unknown(entry, "users.")),
+            }
+        }
+        if let Some(key) = key {
+            if !user.name.is_empty() || !user.password.is_empty() {
+                return Err(FileError::KeyAndPassword { place: value.place.clone() });
+            }
+            self.spec.keys.push(KeySpec { key, permissions: user.permissions });
+            return Ok(());
+        }
+        if user.name.is_empty() {
+            return Err(FileError::Authorization {
+                place: value.place.clone(),
+                reason: AuthError::Empty,
+            });
+        }
+        if user.password.is_empty() {
+            self.without_password.get_or_insert_with(|| value.place.clone());
+        }
+        self.spec.users.push(user);
+        Ok(())
+    }
+
     pub(super) fn set_no_auth_user(&mut self, name: &str) {
         self.spec.no_auth_user = Some(name.to_owned()).filter(|name| !name.is_empty());
     }
@@ -62,20 +110,32 @@ impl FileAuthorization {
         if self.single.is_some() && !self.spec.users.is_empty() {
             return Err(FileError::UserAndUsers { place: place.clone() });
         }
+        if let Some(place) = self.without_password.clone().filter(|_| !self.has_certificates()) {
+            return Err(FileError::Authorization { place, reason: AuthError::Empty });
+        }
         let Some(spec) = self.with_login(&LoginOptions::default()) else { return Ok(()) };
         let refused = |reason| FileError::Authorization { place: place.clone(), reason };
         Authorization::new(&spec).map(drop).map_err(refused)
     }
 
+    /// Whether certificates say who a client is.
+    pub(super) fn set_certificate_users(&mut self, is_mapped: bool) {
+        self.spec.has_certificate_users = is_mapped;
+    }
+
+    fn has_certificates(&self) -> bool {
+        self.spec.has_certificate_users
+    }
+
     /// Whether a login on the command line changes nothing.
     pub(in crate::args) fn has_users(&self) -> bool {
-        !self.spec.users.is_empty()
+        !self.spec.users.is_empty() || !self.spec.keys.is_empty()
     }
 
     /// Who may connect, with the login of the command line in the place of the file's single one; none: everybody.
     pub(in crate::args) fn with_login(&self, login: &LoginOptions) -> Option<AuthorizationSpec> {
         let mut spec = self.spec.clone();
-        if spec.users.is_empty() {
+        if !self.has_users() {
             let LoginOptions { user, password, token } = login;
             if !user.is_empty() || !password.is_empty() {
                 let (name, password) = (user.clone(), password.clone());
@@ -87,7 +147,7 @@ impl FileAuthorization {
                 spec.token = Some(token.clone());
             }
         }
-        let asks_nobody = spec.users.is_empty() && spec.token.is_none();
+        let asks_nobody = spec.users.is_empty() && spec.keys.is_empty() && spec.token.is_none();
         (!asks_nobody || spec.no_auth_user.is_some()).then_some(spec)
     }
 }
@@ -97,43 +157,12 @@ fn refused(entry: &Entry, what: &'static str) -> FileError {
 }
 
 /// Seconds, perhaps with decimals, or a duration with a unit.
-fn timeout_ms(entry: &Entry) -> Result<u64, FileError> {
+pub(super) fn timeout_ms(entry: &Entry) -> Result<u64, FileError> {
     let text = entry.value.text()?;
     let with_unit = values::positive_duration(text);
     let duration = with_unit.or_else(|_| values::positive_duration(&format!("{text}s")));
     let duration = duration.map_err(|reason| FileError::invalid(entry, &entry.key, reason))?;
     Ok(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1))
-}
-
-fn user(value: &Value) -> Result<UserSpec, FileError> {
-    let mut user = UserSpec { name: String::new(), password: String::new(), permissions: None };
-    for entry in &value.map()?.entries {
-        let text = || entry.value.text().map(str::to_owned);
-        match entry.key.to_ascii_lowercase().as_str() {
-            "user" | "username" => user.name = text()?,
-            "pass" | "password" => user.password = text()?,
-            "permissions" | "permission" | "authorization" => {
-                user.permissions = Some(permissions(&entry.value)?);
-            }
-            "nkey" => return Err(refused(entry, "nkeys")),
-            "account" => return Err(refused(entry, "accounts")),
-            "allowed_connection_types" | "connection_types" | "clients" => {
-                // There is one kind of connections; a list without it shuts the user out.
-                let is_standard = |value: &Value| {
-                    value.text().is_ok_and(|text| text.eq_ignore_ascii_case("standard"))
-                };
-                if !entry.value.list().iter().any(is_standard) {
-                    return Err(refused(entry, "connections other than STANDARD"));
-                }
-            }
-            _ => return Err(FileError::unknown(entry, "users.")),
-        }
-    }
-    if user.name.is_empty() || user.password.is_empty() {
-        let reason = weirlog_net::auth::AuthError::Empty;
-        return Err(FileError::Authorization { place: value.place.clone(), reason });
-    }
-    Ok(user)
 }
 
 fn permissions(value: &Value) -> Result<PermissionSpec, FileError> {
@@ -142,11 +171,7 @@ fn permissions(value: &Value) -> Result<PermissionSpec, FileError> {
         match entry.key.to_ascii_lowercase().as_str() {
             "publish" | "pub" | "import" => spec.publish = rule(&entry.value)?,
             "subscribe" | "sub" | "export" => spec.subscribe = rule(&entry.value)?,
-            "allow_responses" | "allow_response" => {
-                if asks_for_something(&entry.value) {
-                    return Err(refused(entry, "permission by request"));
-                }
-            }
+            "allow_responses" | "allow_response" => spec.responses = responses(&entry.value)?,
             _ => return Err(FileError::unknown(entry, "permissions.")),
         }
     }
@@ -154,6 +179,29 @@ fn permissions(value: &Value) -> Result<PermissionSpec, FileError> {
     let refused = |reason| FileError::Authorization { place: value.place.clone(), reason };
     Permissions::new(&spec).map_err(refused)?;
     Ok(spec)
+}
+
+/// A switch, or limits by name. As in the reference a negative limit is none, and 0 is the default.
+fn responses(value: &Value) -> Result<Option<ResponseLimits>, FileError> {
+    let mut limits = ResponseLimits::default();
+    let Kind::Map(map) = &value.kind else { return Ok(value.boolean()?.then_some(limits)) };
+    for entry in &map.entries {
+        match entry.key.to_ascii_lowercase().as_str() {
+            "max" | "max_msgs" | "maxmsgs" => {
+                match values::integer(entry.value.text()?) {
+                    Ok(0) => {}
+                    Ok(count) => limits.count_max = u64::try_from(count).ok(),
+                    Err(reason) => return Err(FileError::invalid(entry, &entry.key, reason)),
+                };
+            }
+            "expires" | "expiration" | "ttl" => {
+                let is_endless = entry.value.text()?.starts_with('-');
+                limits.expires_ms = if is_endless { None } else { Some(timeout_ms(entry)?) };
+            }
+            _ => return Err(FileError::unknown(entry, "permissions.allow_responses.")),
+        }
+    }
+    Ok(Some(limits))
 }
 
 /// A subject, a list of them, or both lists by name.

@@ -47,6 +47,11 @@ pub(crate) enum FileError {
         /// Why.
         reason: AuthError,
     },
+    /// A user with a key and a name or password.
+    KeyAndPassword {
+        /// Where it stands.
+        place: Place,
+    },
     /// One user and a list of them.
     UserAndUsers {
         /// Where they stand.
@@ -85,6 +90,9 @@ impl fmt::Display for FileError {
                 write!(f, "{place}: {key}: not available yet: {what}; {instead}")
             }
             Self::Authorization { place, reason } => write!(f, "{place}: {reason}"),
+            Self::KeyAndPassword { place } => {
+                write!(f, "{place}: a user with an nkey has no name and no password")
+            }
             Self::UserAndUsers { place } => {
                 write!(f, "{place}: one user and a list of users cannot stand together")
             }

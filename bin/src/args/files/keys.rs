@@ -31,6 +31,10 @@ pub(super) enum Action {
     Channels,
     /// Users, tokens and permissions.
     Authorization,
+    /// TLS for clients.
+    Tls,
+    /// Whether clients without TLS are served too.
+    AllowNonTls,
     /// The user that connections without credentials are.
     NoAuthUser,
     /// Nothing; a warning says why.
@@ -66,7 +70,6 @@ pub(super) fn asks_for_something(value: &Value) -> bool {
     }
 }
 
-const NO_TLS: Action = missing("TLS", "listen on a private address behind a TLS proxy");
 const NO_ACCOUNTS: Action = missing("accounts", "use users with permissions");
 const NO_ROUTES: Action = missing("clusters of servers", "run one server");
 const NO_BRIDGE: Action =
@@ -112,7 +115,8 @@ pub(super) static NATS_KEYS: &[Key] = &[
     key(&["accounts", "system_account", "system", "no_system_account"], NO_ACCOUNTS),
     key(&["operator", "operators", "resolver", "resolver_preload"], NO_ACCOUNTS),
     key(&["trusted_keys", "trusted", "mappings", "maps", "default_permissions"], NO_ACCOUNTS),
-    key(&["tls", "allow_non_tls"], NO_TLS),
+    key(&["tls"], Action::Tls),
+    key(&["allow_non_tls"], Action::AllowNonTls),
     key(&["cluster"], NO_ROUTES),
     key(&["gateway", "leafnodes", "leaf"], NO_BRIDGE),
     key(&["jetstream", "websocket", "ws", "mqtt"], NO_PROTOCOL),
@@ -145,7 +149,7 @@ pub(super) static STREAMING_KEYS: &[Key] = &[
     key(&["sd", "stan_debug"], Action::Flag("stan_debug")),
     key(&["sv", "stan_trace"], Action::Flag("stan_trace")),
     key(&["secure"], Action::Flag("secure")),
-    key(&["tls"], NO_TLS),
+    key(&["tls"], Action::Block(TLS_THERE_KEYS)),
     key(
         &["credentials", "nkey_seed_file"],
         missing("this login at a NATS server", "use username and password"),
@@ -167,6 +171,15 @@ pub(super) static STREAMING_KEYS: &[Key] = &[
     ),
     key(&["syslog_name"], Action::Flag("syslog_name")),
     key(&["cluster"], missing("clustering", "run one server")),
+];
+
+/// Keys in `tls` of the streaming part: TLS towards another NATS server.
+static TLS_THERE_KEYS: &[Key] = &[
+    key(&["client_cert"], Action::Flag("tls_client_cert")),
+    key(&["client_key"], Action::Flag("tls_client_key")),
+    key(&["client_ca", "client_cacert"], Action::Flag("tls_client_cacert")),
+    key(&["server_name", "server_hostname"], missing("another name to check", "use it in the URL")),
+    key(&["insecure", "skip_verify"], missing("TLS without a check", "name the CA's file")),
 ];
 
 /// Keys in `store_limits`.

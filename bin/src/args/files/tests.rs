@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use weirlog_engine::limits::ChannelLimitRules;
 use weirlog_engine::types::ChannelLimits;
-use weirlog_net::auth::{PermissionSpec, RuleSpec};
+use weirlog_net::auth::{PermissionSpec, ResponseLimits, RuleSpec};
+use weirlog_net::tls::{AUTO_WAIT_MS, ClientCertificates, HandshakeOrder, TlsSpec};
 
 use crate::args::{ArgsError, Command, Options, Parsed, StoreKind, Verbosity, parse};
 
@@ -220,8 +221,7 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         "accounts {}",
         "system_account: x",
         "operator: x",
-        "tls {}",
-        "streaming { tls { client_cert: x } }",
+        "streaming { tls { insecure: true } }",
         "jetstream: true",
         "jetstream {}",
         "leafnodes {}",
@@ -233,8 +233,7 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         "https_port: 8222",
         "credentials: x",
         "no_header_support: true",
-        "authorization { users [ {nkey: U} ] }",
-        "authorization { users [ {user: a, password: b, permissions {allow_responses: true}} ] }",
+        "tls { cipher_suites: [x] }",
         "authorization { auth_callout {} }",
     ] {
         let error = read("-c %1", &[text]).expect_err(text);
@@ -246,6 +245,70 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
     // Asking for nothing is fine.
     let nothing = "ft_group: \"\"\npartitioning: false\nencrypt: no\njetstream: off\nhttp: 0";
     assert_eq!(options(nothing), options(""));
+}
+
+#[test]
+fn tls_for_clients_and_towards_another_server() {
+    let got = options(
+        "allow_non_tls: true\ntls {\n cert_file: c.pem\n key_file: \"k.pem\"\n ca_file: ca.pem\n \
+         verify: true\n timeout: 0.5\n handshake_first: auto\n cipher_suites: []\n}\n\
+         streaming { tls { client_cert: x, client_key: y, client_ca: z } }",
+    );
+    let expected = TlsSpec {
+        cert_file: "c.pem".into(),
+        key_file: "k.pem".into(),
+        ca_file: Some("ca.pem".into()),
+        client_certificates: ClientCertificates::Verified,
+        timeout_ms: Some(500),
+        order: HandshakeOrder::WaitMs(AUTO_WAIT_MS),
+        is_plain_allowed: true,
+    };
+    assert_eq!(got.tls, Some(expected));
+    assert_eq!(got.tls_there.files.cert_file, Some("x".into()));
+    assert_eq!(got.tls_there.files.key_file, Some("y".into()));
+    assert_eq!(got.tls_there.files.ca_file, Some("z".into()));
+    for (text, order) in [
+        ("true", HandshakeOrder::HandshakeFirst),
+        ("false", HandshakeOrder::InfoFirst),
+        ("\"300ms\"", HandshakeOrder::WaitMs(300)),
+    ] {
+        let got = options(&format!("tls {{ handshake_first: {text} }}"));
+        assert_eq!(got.tls.map(|tls| tls.order), Some(order), "{text}");
+    }
+    assert_eq!(options("allow_non_tls: true").tls, None);
+    check_error("tls { verfy: true }", "1:1: no such option: tls.verfy");
+}
+
+#[test]
+fn keys_answers_and_users_by_certificate() {
+    let key = "UAAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB63NN";
+    let got = options(&format!(
+        "tls {{ verify_and_map: true }}\nauthorization {{ users [ {{user: \"a@b\", \
+         permissions {{allow_responses: {{max: 5, expires: \"1m\"}}}}}}, {{nkey: {key}}} ] }}"
+    ));
+    let spec = got.authorization.unwrap();
+    assert!(spec.has_certificate_users);
+    assert_eq!((spec.users[0].password.as_str(), spec.keys[0].key.as_str()), ("", key));
+    let responses = spec.users[0].permissions.as_ref().unwrap().responses;
+    let expected = ResponseLimits { count_max: Some(5), expires_ms: Some(60_000) };
+    assert_eq!(responses, Some(expected));
+    let with = |text: &str| {
+        let user = format!("{{user: a, password: b, permissions {{allow_responses: {text}}}}}");
+        let spec = options(&format!("authorization {{ users [ {user} ] }}")).authorization.unwrap();
+        spec.users[0].permissions.as_ref().unwrap().responses
+    };
+    assert_eq!(with("true"), Some(ResponseLimits::default()));
+    assert_eq!(with("false"), None);
+    let endless = ResponseLimits { count_max: None, expires_ms: None };
+    assert_eq!(with("{max: -1, expires: \"-1\"}"), Some(endless));
+    check_error(
+        "authorization { users [ {user: a} ] }",
+        "1:1: a user needs a name and a password, a token must not be empty",
+    );
+    check_error(
+        &format!("authorization {{ users [ {{nkey: {key}, password: x}} ] }}"),
+        "1:1: a user with an nkey has no name and no password",
+    );
 }
 
 #[test]
@@ -262,12 +325,13 @@ fn users_tokens_and_permissions() {
     assert_eq!(spec.no_auth_user.as_deref(), Some("ann"));
     let allow = |texts: &[&str]| Some(texts.iter().map(|&text| text.to_owned()).collect());
     let only_x = RuleSpec { allow: allow(&["x"]), deny: Vec::new() };
-    let default = PermissionSpec { publish: only_x, subscribe: RuleSpec::default() };
+    let default = PermissionSpec { publish: only_x, ..PermissionSpec::default() };
     assert_eq!(spec.default_permissions, Some(default));
     assert_eq!((spec.users[0].name.as_str(), &spec.users[0].permissions), ("ann", &None));
     let bob = PermissionSpec {
         publish: RuleSpec { allow: allow(&["a", "b.>"]), deny: vec!["a".to_owned()] },
         subscribe: RuleSpec { allow: allow(&["c q"]), deny: Vec::new() },
+        responses: None,
     };
     assert_eq!((spec.users[1].password.as_str(), &spec.users[1].permissions), ("0123", &Some(bob)));
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::stan::{from_first, pub_msg};
 use super::*;
-use crate::auth::{Authorization, AuthorizationSpec, PermissionSpec, RuleSpec, UserSpec};
+use crate::auth::nkey::tests::key_pair;
+use crate::auth::tests::hashed;
+use crate::auth::{
+    Authorization, AuthorizationSpec, KeySpec, PermissionSpec, ResponseLimits, RuleSpec, UserSpec,
+};
 use crate::stan::errors;
 use crate::stan::wire::PubAck;
 
@@ -14,7 +18,7 @@ fn rule(allow: &[&str], deny: &[&str]) -> RuleSpec {
 }
 
 fn user(name: &str, publish: RuleSpec, subscribe: RuleSpec) -> UserSpec {
-    let permissions = Some(PermissionSpec { publish, subscribe });
+    let permissions = Some(PermissionSpec { publish, subscribe, responses: None });
     UserSpec { name: name.to_owned(), password: "pw".to_owned(), permissions }
 }
 
@@ -208,4 +212,178 @@ fn the_limit_of_subscriptions_stands_between_permission_and_subject() {
     assert_eq!(town.say(peer, "SUB ok.a 1\r\n"), full, "though the sid is in use");
     let heard = town.say(peer, "SUB no 4\r\n");
     assert_eq!(heard, "-ERR 'Permissions Violation for Subscription to \"no\"'\r\n");
+}
+
+/// Compares what waits to be compared, as the edge does.
+fn check_passwords(town: &mut Town) -> usize {
+    let core = &mut town.cores[0];
+    let checks = core.take_password_checks();
+    let count = checks.len();
+    for (id, check) in checks {
+        core.password_checked(id, check.run());
+    }
+    count
+}
+
+fn town_with_hash() -> Town {
+    let password = hashed();
+    town_of(vec![UserSpec { name: "ann".to_owned(), password, permissions: None }])
+}
+
+const ANN: &[u8] = b"CONNECT {\"verbose\":false,\"user\":\"ann\",\"pass\":\"secret\"}\r\nPING\r\n";
+
+#[test]
+fn a_connection_waits_while_its_password_is_compared() {
+    let mut town = town_with_hash();
+    let peer = town.join(0);
+    let Intake { consumed, next } = town.offer(peer, ANN);
+    assert_eq!(next, Next::Wait);
+    town.advance(3_000);
+    assert_eq!(town.heard(peer), "", "nothing is answered, and the time is not the client's");
+    assert!(!town.is_closing(peer));
+    assert_eq!(check_passwords(&mut town), 1);
+    assert_eq!(town.cores[0].take_wakes(), [peer.id]);
+    assert_eq!(town.say(peer, &ANN[consumed..]), "PONG\r\n");
+}
+
+#[test]
+fn a_password_that_does_not_fit_its_hash_is_a_violation() {
+    let mut town = town_with_hash();
+    let peer = town.join(0);
+    let wrong = String::from_utf8_lossy(ANN).replace("secret", "guess");
+    town.offer(peer, wrong.as_bytes());
+    check_passwords(&mut town);
+    assert_eq!(town.heard(peer), "-ERR 'Authorization Violation'\r\n");
+    assert!(town.is_closing(peer));
+}
+
+#[test]
+fn no_more_passwords_wait_than_have_a_turn() {
+    let mut town = town_with_hash();
+    let peers: Vec<Peer> = (0..65).map(|_| town.join(0)).collect();
+    for peer in &peers {
+        town.offer(*peer, ANN);
+    }
+    assert_eq!(town.heard(peers[64]), "-ERR 'Authentication Timeout'\r\n");
+    town.leave(peers[0]);
+    assert_eq!(check_passwords(&mut town), 64);
+    let late = town.join(0);
+    town.offer(late, ANN);
+    assert_eq!(check_passwords(&mut town), 1);
+}
+
+#[test]
+fn the_owner_of_a_key_signs_the_nonce_of_its_connection() {
+    let (pair, key) = key_pair(1);
+    let keys = vec![KeySpec { key: key.clone(), permissions: None }];
+    let mut town = guarded(AuthorizationSpec { keys, ..AuthorizationSpec::default() });
+    let now = town.now();
+    let mut greeted = || {
+        let id = town.cores[0].connection_opened(String::new(), now);
+        let peer = Peer { core: 0, id };
+        let info = town.heard(peer);
+        let start = info.find("\"nonce\":\"").unwrap() + 9;
+        (peer, info[start..start + 15].to_owned())
+    };
+    let ((peer, nonce), (other, _)) = (greeted(), greeted());
+    let signature = data_encoding::BASE64URL_NOPAD.encode(pair.sign(nonce.as_bytes()).as_ref());
+    let connect = format!(
+        "CONNECT {{\"verbose\":false,\"nkey\":\"{key}\",\"sig\":\"{signature}\"}}\r\nPING\r\n"
+    );
+    assert_eq!(town.say(peer, &connect), "PONG\r\n");
+    assert_eq!(town.say(other, &connect), "-ERR 'Authorization Violation'\r\n");
+}
+
+#[test]
+fn a_certificate_says_who_it_is() {
+    let users = vec![UserSpec {
+        password: String::new(),
+        ..user("a@b", rule(&["x"], &[]), rule(&[], &[]))
+    }];
+    let spec =
+        AuthorizationSpec { users, has_certificate_users: true, ..AuthorizationSpec::default() };
+    for (name, answer) in [
+        ("a@b", "-ERR 'Permissions Violation for Publish to \"y\"'\r\nPONG\r\n"),
+        ("c@d", "-ERR 'Authorization Violation'\r\n"),
+    ] {
+        let mut town = guarded(spec.clone());
+        let peer = town.join(0);
+        let now = town.now();
+        town.cores[0].connection_secured(peer.id, Some(vec![name.to_owned()]), now);
+        let text = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPUB x 0\r\n\r\nPUB y 0\r\n\r\nPING\r\n";
+        assert_eq!(town.say(peer, text), answer);
+    }
+}
+
+#[test]
+fn who_gets_a_request_may_answer_it_once_and_not_too_late() {
+    let responses = Some(ResponseLimits { count_max: Some(1), expires_ms: Some(1_000) });
+    let mut server = user("server", RuleSpec::default(), rule(&["ask"], &[]));
+    server.permissions.as_mut().unwrap().responses = responses;
+    let mut town = town_of(vec![server, root()]);
+    let (peer, asker) = (login(&mut town, "server"), login(&mut town, "root"));
+    let denied = "-ERR 'Permissions Violation for Publish to \"in.1\"'\r\n";
+    town.say(peer, "SUB ask 1\r\n");
+    town.say(asker, "SUB in.* 1\r\n");
+    assert_eq!(town.say(peer, "PUB in.1 0\r\n\r\n"), denied);
+    town.say(asker, "PUB ask in.1 0\r\n\r\n");
+    assert_eq!(town.heard(peer), "MSG ask 1 in.1 0\r\n\r\n");
+    assert_eq!(town.say(peer, "PUB in.1 2\r\nhi\r\n"), "");
+    assert_eq!(town.heard(asker), "MSG in.1 1 2\r\nhi\r\n");
+    assert_eq!(town.say(peer, "PUB in.1 0\r\n\r\n"), denied);
+    town.say(asker, "PUB ask in.1 0\r\n\r\n");
+    town.advance(1_100);
+    town.heard(peer);
+    assert_eq!(town.say(peer, "PUB in.1 0\r\n\r\n"), denied);
+}
+
+#[test]
+fn default_permissions_are_for_those_without_their_own_and_for_the_token() {
+    let plain = UserSpec { name: "plain".to_owned(), password: "pw".to_owned(), permissions: None };
+    let publish = rule(&["common"], &[]);
+    let spec = AuthorizationSpec {
+        users: vec![plain, root()],
+        token: Some("T".to_owned()),
+        default_permissions: Some(PermissionSpec { publish, ..PermissionSpec::default() }),
+        ..AuthorizationSpec::default()
+    };
+    let mut town = guarded(spec);
+    let denied = "-ERR 'Permissions Violation for Publish to \"else\"'\r\n";
+    let text = "PUB common 0\r\n\r\nPUB else 0\r\n\r\n";
+    let peer = login(&mut town, "plain");
+    assert_eq!(town.say(peer, text), denied);
+    let peer = login(&mut town, "root");
+    assert_eq!(town.say(peer, text), "");
+    let peer = town.join(0);
+    let connect = "CONNECT {\"verbose\":false,\"pedantic\":false,\"auth_token\":\"T\"}\r\n";
+    assert_eq!(town.say(peer, format!("{connect}{text}")), denied);
+}
+
+#[test]
+fn channel_messages_go_only_where_the_client_may_listen() {
+    let mut town = town_of(vec![user("u", RuleSpec::default(), rule(&[], &["in.secret"]))]);
+    let peer = login(&mut town, "u");
+    register(&mut town, peer);
+    let mut subscribe = |inbox: &str| town.subscribe(peer, &from_first("me", "foo", inbox)).0;
+    assert_eq!(subscribe("in.secret"), errors::CHANNEL_DENIED);
+    assert!(subscribe("in.open").starts_with("_INBOX."));
+}
+
+/// An unrestricted client names an inbox that another listens to with a wildcard, and may not hear.
+#[test]
+fn what_is_denied_is_left_out_of_channel_deliveries() {
+    let denied = user("u", RuleSpec::default(), rule(&[], &["in.secret"]));
+    let mut town = town_of(vec![denied, root()]);
+    let (peer, other) = (login(&mut town, "u"), login(&mut town, "root"));
+    town.say(peer, "SUB in.* 9\r\n");
+    town.tell(other, "SUB answer 1\r\nSUB hb.me.0 2\r\n");
+    assert_eq!(town.open(other, "me"), "");
+    for inbox in ["in.secret", "in.open"] {
+        town.subscribe(other, &from_first("me", "foo", inbox));
+    }
+    let payload = pub_msg("me", "foo", "1");
+    town.publish(other, "_STAN.pub.test-cluster.foo", "answer", &payload);
+    let got = town.got(peer);
+    assert_eq!(got.len(), 1, "the other is denied");
+    assert_eq!(got[0].subject, "in.open");
 }

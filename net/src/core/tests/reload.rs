@@ -9,7 +9,7 @@ use crate::core::RuntimeSettings;
 fn user(name: &str, password: &str, deny: &[&str]) -> UserSpec {
     let deny = deny.iter().map(|&text| text.to_owned()).collect();
     let publish = RuleSpec { allow: None, deny };
-    let permissions = Some(PermissionSpec { publish, subscribe: RuleSpec::default() });
+    let permissions = Some(PermissionSpec { publish, ..PermissionSpec::default() });
     UserSpec { name: name.to_owned(), password: password.to_owned(), permissions }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::Notice;
 use crate::partition::Partition;
 use crate::stan::wire::{ConnectRequest, ConnectResponse, CtrlMsg, MsgProto, PubAck, PubMsg};
-use crate::upstream::{Login, UpstreamState};
+use crate::upstream::{Login, TlsOffer, UpstreamState};
 
 const HELLO: &str = "INFO {\"server_id\":\"N\",\"version\":\"2.10.0\",\"headers\":true}\r\n";
 
@@ -204,15 +204,19 @@ fn clients_outlive_a_lost_connection() {
 }
 
 #[test]
-fn tls_and_refusals_are_told() {
+fn what_an_info_says_about_tls() {
+    let offer = |json: &str| TlsOffer::of(format!("INFO {json}\r\n").as_bytes());
+    assert_eq!(offer("{}"), TlsOffer::None);
+    assert_eq!(offer("no json"), TlsOffer::None);
+    assert_eq!(offer("{\"tls_available\":true}"), TlsOffer::Available);
+    assert_eq!(offer("{\"tls_required\":true,\"tls_available\":true}"), TlsOffer::Required);
+    assert_eq!(TlsOffer::of(b"+OK\r\n"), TlsOffer::None);
+    assert_eq!(TlsOffer::of(b"INFO {"), TlsOffer::None);
+}
+
+#[test]
+fn refusals_are_told() {
     let mut town = town(1);
-    let peer = opened(&mut town, Login::Open);
-    town.say(peer, "INFO {\"tls_required\":true}\r\n");
-    assert!(town.is_closing(peer));
-    assert!(
-        matches!(town.cores[0].upstream_state(), UpstreamState::Failed(why) if why.contains("TLS"))
-    );
-    town.leave(peer);
     let peer = opened(&mut town, Login::Open);
     town.say(peer, "-ERR 'Authorization Violation'\r\n");
     assert_eq!(town.cores[0].upstream_error(), Some("Authorization Violation"));

@@ -1,0 +1,367 @@
+//! TLS over real sockets: a front a core on a port of its own, and clients that block, on threads.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::net::TcpListener;
+use glommio::{LocalExecutorBuilder, Placement};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+use weirlog_engine::disk::dma::GlommioRuntime;
+use weirlog_engine::disk::memory::MemoryDisk;
+use weirlog_engine::runtime::Runtime as _;
+use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, Tuning, open_store};
+use weirlog_engine::types::{ChannelLimits, ShardId};
+
+use super::upstream::{UpstreamAddress, Upstreams};
+use super::*;
+use crate::config::NetConfig;
+use crate::ids::CoreId;
+use crate::mesh::{MeshEnds, make_ends};
+use crate::tls::tests::Authority;
+use crate::tls::{ClientCertificates, HandshakeOrder, TlsClient, TlsServer, TlsSpec};
+use crate::upstream::Login;
+
+/// Whoever waits longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TICK: Duration = Duration::from_millis(5);
+
+/// Some cores, each listening on its own port.
+struct Servers {
+    addresses: Vec<SocketAddr>,
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Servers {
+    fn start(core_count: u16, net: &NetConfig) -> Self {
+        Self::start_with(core_count, net, None)
+    }
+
+    /// With `upstreams` core 0 joins those, and reports its address when it has.
+    fn start_with(core_count: u16, net: &NetConfig, upstreams: Option<&Upstreams>) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (report, reports) = channel();
+        let spawn = |(own, ends): (u16, MeshEnds)| {
+            let (net, is_over, report) = (net.clone(), is_over.clone(), report.clone());
+            let upstreams = upstreams.filter(|_| own == 0).cloned();
+            std::thread::spawn(move || {
+                let executor = LocalExecutorBuilder::new(Placement::Unbound)
+                    .io_memory(1 << 20)
+                    .ring_depth(64)
+                    .make()
+                    .unwrap();
+                executor.run(serve(
+                    CoreId(own),
+                    core_count,
+                    net,
+                    ends,
+                    upstreams,
+                    &report,
+                    &is_over,
+                ));
+            })
+        };
+        let threads: Vec<_> = (0..core_count).zip(make_ends(core_count)).map(spawn).collect();
+        let mut addresses: Vec<_> =
+            (0..core_count).map(|_| reports.recv_timeout(PATIENCE).unwrap()).collect();
+        addresses.sort();
+        let addresses = addresses.into_iter().map(|(_, address)| address).collect();
+        Self { addresses, is_over, threads }
+    }
+
+    fn plain(&self, core: usize) -> TcpStream {
+        let socket = TcpStream::connect(self.addresses[core]).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A failure has been reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    own: CoreId,
+    core_count: u16,
+    net: NetConfig,
+    ends: MeshEnds,
+    upstreams: Option<Upstreams>,
+    report: &Sender<(CoreId, SocketAddr)>,
+    is_over: &AtomicBool,
+) {
+    let config = StorageConfig {
+        cluster_id: net.cluster_id.clone(),
+        shard_count: Some(net.shard_count),
+        payload_size_bytes_max: 1 << 20,
+        channels_max: 0,
+        limits: ChannelLimits::default().into(),
+        seed: 1,
+        tuning: Tuning::default(),
+    };
+    let disk = MemoryDisk::default();
+    let info = open_store(&disk, &config).await.unwrap();
+    let shards: Vec<_> =
+        (0..net.shard_count).filter(|shard| shard % core_count == own.0).map(ShardId).collect();
+    let slots = ChannelSlots::new(0);
+    let storage =
+        Storage::open(disk, GlommioRuntime, &info, &config, slots, &shards).await.unwrap();
+    let core = Core::new(net, own, core_count, storage, u64::from(own.0));
+    let front = Front::new(core, GlommioRuntime, Box::new(|_| ()));
+    let (mesh, incoming) = ends.connect().await;
+    front.start(mesh, incoming).await;
+    if let Some(upstreams) = upstreams {
+        front.join_upstream(upstreams).await.unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    report.send((own, listener.local_addr().unwrap())).unwrap();
+    let accepting = front.clone();
+    let accept = glommio::spawn_local(async move {
+        while let Ok(socket) = listener.shared_accept().await {
+            accepting.accept(socket);
+        }
+    });
+    while !is_over.load(Ordering::Relaxed) {
+        GlommioRuntime.sleep(TICK).await;
+    }
+    accept.cancel().await;
+    front.stop().await;
+}
+
+fn config(spec: &TlsSpec) -> NetConfig {
+    let tls = Some(Arc::new(TlsServer::load(spec).unwrap()));
+    NetConfig { shard_count: 4, tls, ..NetConfig::default() }
+}
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
+/// Begins TLS; the handshake itself happens at the first byte.
+fn tls(client: &TlsClient, socket: TcpStream) -> Stream {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    StreamOwned::new(ClientConnection::new(client.config.clone(), name).unwrap(), socket)
+}
+
+fn line(stream: &mut impl Read) -> String {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+/// Says `text` and expects the answer of a PING.
+fn say(stream: &mut impl ReadWrite, text: &str) {
+    let connect = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
+    stream.write_all(format!("{connect}{text}PING\r\n").as_bytes()).unwrap();
+    assert_eq!(line(stream), "PONG\r\n");
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// The connection is closed without another word.
+fn is_closed_in_silence(stream: &mut impl Read) -> bool {
+    let mut rest = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut rest);
+    !rest.windows(4).any(|text| text == b"-ERR")
+}
+
+fn anonymous(authority: &Authority) -> TlsClient {
+    let spec = authority.client("nobody@host");
+    TlsClient::load(&crate::tls::TlsClientSpec { cert_file: None, key_file: None, ..spec }).unwrap()
+}
+
+#[test]
+fn clients_of_one_and_of_two_cores_exchange_large_messages_over_tls() {
+    let authority = Authority::new();
+    let client = anonymous(&authority);
+    for core_count in [1, 2] {
+        let servers = Servers::start(core_count, &config(&authority.server()));
+        let mut streams: Vec<Stream> = [0, usize::from(core_count) - 1]
+            .into_iter()
+            .map(|core| {
+                let mut socket = servers.plain(core);
+                let info = line(&mut socket);
+                assert!(info.contains("\"tls_required\":true"), "{info}");
+                assert!(!info.contains("tls_verify") && !info.contains("tls_available"), "{info}");
+                tls(&client, socket)
+            })
+            .collect();
+        say(&mut streams[0], "SUB news 1\r\n");
+        let payload: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let mut publisher = streams.pop().unwrap();
+        let sent = payload.clone();
+        let publishing = std::thread::spawn(move || {
+            say(&mut publisher, "");
+            for _ in 0..8 {
+                publisher.write_all(b"PUB news 1000000\r\n").unwrap();
+                publisher.write_all(&sent).unwrap();
+                publisher.write_all(b"\r\n").unwrap();
+            }
+            publisher.write_all(b"PING\r\n").unwrap();
+            assert_eq!(line(&mut publisher), "PONG\r\n");
+        });
+        for _ in 0..8 {
+            assert_eq!(line(&mut streams[0]), "MSG news 1 1000000\r\n");
+            let mut got = vec![0; payload.len() + 2];
+            streams[0].read_exact(&mut got).unwrap();
+            assert!(got.starts_with(&payload));
+        }
+        publishing.join().unwrap();
+    }
+}
+
+#[test]
+fn without_tls_a_client_is_closed_in_silence() {
+    let authority = Authority::new();
+    let servers = Servers::start(1, &config(&authority.server()));
+    let mut socket = servers.plain(0);
+    line(&mut socket);
+    socket.write_all(b"CONNECT {}\r\nPING\r\n").unwrap();
+    assert!(is_closed_in_silence(&mut socket));
+}
+
+#[test]
+fn who_does_not_begin_is_closed_after_the_timeout() {
+    let authority = Authority::new();
+    let spec = TlsSpec { timeout_ms: Some(50), ..authority.server() };
+    let servers = Servers::start(1, &config(&spec));
+    let mut socket = servers.plain(0);
+    line(&mut socket);
+    assert!(is_closed_in_silence(&mut socket));
+}
+
+#[test]
+fn with_the_handshake_first_nothing_is_said_in_plain() {
+    let authority = Authority::new();
+    let order = HandshakeOrder::HandshakeFirst;
+    let spec = TlsSpec { order, timeout_ms: Some(500), ..authority.server() };
+    let servers = Servers::start(1, &config(&spec));
+    let mut stream = tls(&anonymous(&authority), servers.plain(0));
+    assert!(line(&mut stream).starts_with("INFO {"));
+    say(&mut stream, "");
+    let mut rest = Vec::new();
+    let _ = servers.plain(0).read_to_end(&mut rest);
+    assert_eq!(rest, b"");
+}
+
+#[test]
+fn either_may_begin_if_the_server_waits_a_while() {
+    let authority = Authority::new();
+    let order = HandshakeOrder::WaitMs(200);
+    let servers = Servers::start(1, &config(&TlsSpec { order, ..authority.server() }));
+    let client = anonymous(&authority);
+    let mut first = tls(&client, servers.plain(0));
+    assert!(line(&mut first).starts_with("INFO {"));
+    say(&mut first, "");
+    let mut socket = servers.plain(0);
+    assert!(line(&mut socket).starts_with("INFO {"));
+    say(&mut tls(&client, socket), "");
+}
+
+#[test]
+fn where_plain_is_allowed_the_first_byte_decides() {
+    let authority = Authority::new();
+    let spec = TlsSpec { is_plain_allowed: true, ..authority.server() };
+    let servers = Servers::start(1, &config(&spec));
+    for is_tls in [false, true] {
+        let mut socket = servers.plain(0);
+        let info = line(&mut socket);
+        assert!(info.contains("\"tls_available\":true"), "{info}");
+        assert!(!info.contains("tls_required"), "{info}");
+        if is_tls {
+            say(&mut tls(&anonymous(&authority), socket), "");
+        } else {
+            say(&mut socket, "");
+        }
+    }
+}
+
+#[test]
+fn a_client_certificate_is_demanded_and_checked() {
+    let authority = Authority::new();
+    let client_certificates = ClientCertificates::Verified;
+    let servers =
+        Servers::start(1, &config(&TlsSpec { client_certificates, ..authority.server() }));
+    let known = TlsClient::load(&authority.client("me@host")).unwrap();
+    let elsewhere = Authority::new().client("me@host");
+    let ca_file = Some(authority.file("ca.pem"));
+    // The other authority's files are gone with it.
+    assert!(TlsClient::load(&elsewhere).is_err());
+    let other = Authority::new();
+    let stranger =
+        TlsClient::load(&crate::tls::TlsClientSpec { ca_file, ..other.client("me@host") });
+    for (client, is_welcome) in
+        [(known, true), (anonymous(&authority), false), (stranger.unwrap(), false)]
+    {
+        let mut socket = servers.plain(0);
+        assert!(line(&mut socket).contains("\"tls_verify\":true"));
+        let mut stream = tls(&client, socket);
+        if is_welcome {
+            say(&mut stream, "");
+        } else {
+            let _ = stream.write_all(b"CONNECT {}\r\nPING\r\n");
+            let mut byte = [0];
+            assert!(stream.read_exact(&mut byte).is_err(), "served without a certificate");
+        }
+    }
+}
+
+#[test]
+fn another_server_is_joined_over_tls_with_a_certificate() {
+    let authority = Authority::new();
+    let client_certificates = ClientCertificates::Verified;
+    let there = Servers::start(1, &config(&TlsSpec { client_certificates, ..authority.server() }));
+    let net = NetConfig {
+        shard_count: 4,
+        cluster_id: "guest".to_owned(),
+        has_upstream: true,
+        ..NetConfig::default()
+    };
+    let server = UpstreamAddress {
+        host: "127.0.0.1".to_owned(),
+        port: there.addresses[0].port(),
+        login: Login::Open,
+        is_tls: true,
+    };
+    let tls = TlsClient::load(&authority.client("me@host")).ok();
+    // It starts only if it has joined.
+    let upstreams = Upstreams { servers: vec![server], tls };
+    let here = Servers::start_with(1, &net, Some(&upstreams));
+    assert_eq!(here.addresses.len(), 1);
+}
+
+#[test]
+fn a_password_is_compared_with_its_hash_beside_the_core() {
+    let password = crate::auth::tests::hashed();
+    let users = vec![crate::auth::UserSpec { name: "ann".to_owned(), password, permissions: None }];
+    let spec = crate::auth::AuthorizationSpec { users, ..Default::default() };
+    let authorization = Some(Arc::new(crate::auth::Authorization::new(&spec).unwrap()));
+    let net = NetConfig { shard_count: 4, authorization, ..NetConfig::default() };
+    let servers = Servers::start(2, &net);
+    for (password, answer) in
+        [("secret", "PONG\r\n"), ("guess", "-ERR 'Authorization Violation'\r\n")]
+    {
+        let mut socket = servers.plain(1);
+        line(&mut socket);
+        let connect = format!(
+            "CONNECT {{\"verbose\":false,\"user\":\"ann\",\"pass\":\"{password}\"}}\r\nPING\r\n"
+        );
+        socket.write_all(connect.as_bytes()).unwrap();
+        assert_eq!(line(&mut socket), answer);
+    }
+}
