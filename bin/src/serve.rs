@@ -8,6 +8,7 @@ mod course;
 mod entrance;
 mod error;
 mod pid_file;
+mod ports_file;
 mod settings;
 mod supervisor;
 
@@ -42,6 +43,7 @@ use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
 use pid_file::PidFile;
+use ports_file::PortsFile;
 use supervisor::{End, Event, Supervisor, hear_signals};
 
 /// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
@@ -95,6 +97,9 @@ enum Duty {
 pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
     let (log, _log_thread) = Log::start(std::process::id(), &options.log)
         .map_err(|error| ServeError::Log(error.to_string()))?;
+    for text in settings::contradictions(options) {
+        log.warning(wall_time(), text);
+    }
     let result = run_until_signal(options, &log).map_err(|error| match error {
         ServeError::Open { error, .. } if options.store == StoreKind::File => {
             ServeError::Open { directory: Some(options.directory.clone()), error }
@@ -137,10 +142,12 @@ fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     for seat in seats {
         threads.push(spawn(seat)?);
     }
+    let ports_file = PortsFile::new(options.ports_directory.as_deref(), entrance.address());
     let entrance = entrance.to_string();
     let running = Running { entrance, shard_count, core_count: usize::from(core_count) };
     let ready_line = ready_line(options, &running).to_string();
-    let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, ready_line);
+    let supervisor =
+        Supervisor::new(log.clone(), course.clone(), core_count, (ready_line, ports_file));
     if supervisor.watch(&inbox, wall_time)? == End::BeforeStart {
         return Ok(());
     }

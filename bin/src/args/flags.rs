@@ -124,6 +124,9 @@ pub(super) struct ServeFlags {
     /// File to keep the process id in while the server runs
     #[arg(long, visible_alias = "P", value_name = "FILE", help_heading = NETWORK)]
     pid: Option<PathBuf>,
+    /// Directory for a file weirlog_PID.ports with the URL that clients use, while the server listens
+    #[arg(long, value_name = "DIRECTORY", help_heading = NETWORK)]
+    ports_file_dir: Option<PathBuf>,
 
     /// The user that clients connect as; needs -pass
     #[arg(long, value_name = "NAME", help_heading = AUTHORIZATION)]
@@ -248,6 +251,7 @@ impl ServeFlags {
             upstreams: self.nats_server.0,
             server_name: self.server_name,
             pid_file: self.pid,
+            ports_directory: self.ports_file_dir,
             payload_bytes_max: self.max_payload,
             login: LoginOptions {
                 user: self.user.unwrap_or_default(),

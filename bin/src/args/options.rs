@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) server_name: Option<String>,
     /// The file that holds the process id while the server runs.
     pub(crate) pid_file: Option<PathBuf>,
+    /// Where a file with the port is written while the server listens.
+    pub(crate) ports_directory: Option<PathBuf>,
     /// The largest message, headers included, that a client may publish.
     pub(crate) payload_bytes_max: usize,
     /// Who may connect.
