@@ -21,6 +21,7 @@ mod options;
 #[cfg(test)]
 mod tests;
 mod upstreams;
+mod value_error;
 mod values;
 
 use compatible::Role;

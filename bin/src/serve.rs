@@ -8,6 +8,7 @@ mod course;
 mod entrance;
 mod error;
 mod pid_file;
+mod ports_file;
 mod reload;
 mod settings;
 mod supervisor;
@@ -44,6 +45,7 @@ use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
 use pid_file::PidFile;
+use ports_file::PortsFile;
 use reload::Reloader;
 use supervisor::{End, Event, Supervisor, hear_signals};
 
@@ -107,6 +109,9 @@ struct Lead {
 pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
     let (log, _log_thread) = Log::start(std::process::id(), &options.log)
         .map_err(|error| ServeError::Log(error.to_string()))?;
+    for text in settings::contradictions(options) {
+        log.warning(wall_time(), text);
+    }
     let result = run_until_signal(options, &log).map_err(|error| match error {
         ServeError::Open { error, .. } if options.store == StoreKind::File => {
             ServeError::Open { directory: Some(options.directory.clone()), error }
@@ -154,7 +159,9 @@ fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     let cores = usize::from(core_count);
     let running = Running { entrance: entrance.to_string(), shard_count, core_count: cores };
     let ready_line = ready_line(options, &running).to_string();
-    let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, ready_line);
+    let ports_file = PortsFile::new(options.ports_directory.as_deref(), entrance.address());
+    let at_start = (ready_line, ports_file);
+    let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, at_start);
     let reloader = Reloader { started: options, entrance, shard_count, settings, log: log.clone() };
     if supervisor.watch(&inbox, wall_time, || reloader.reload())? == End::BeforeStart {
         return Ok(());

@@ -360,7 +360,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         self.hub.sessions.get(id).is_some_and(|session| session.is_closing && !session.is_cut)
     }
 
-    /// `count` bytes of a connection's outbox were written. Tells whether that made something else possible.
+    /// `count` bytes of a connection's outbox were written. Tells whether there is something to
+    /// perform now.
     pub fn written(&mut self, id: ConnectionId, count: usize, now: Now) -> bool {
         if self.hub.config.details.server_trace {
             self.hub.trace_sent(id, count);
@@ -368,7 +369,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get_mut(id) else { return false };
         session.outbox.advance(count);
         if session.paused.is_empty() && session.held_credits.is_empty() {
-            return false;
+            return !self.hub.notices.is_empty();
         }
         for (shard, subscription) in self.hub.take_paused(id) {
             self.with_shard(shard, |shard| shard.resume(subscription));

@@ -133,7 +133,7 @@ pub(super) static MOOT_FLAGS: [MootFlag; 20] = [
 ];
 
 /// The features that are missing.
-pub(super) static MISSING_FEATURES: [MissingFeature; 9] = [
+pub(super) static MISSING_FEATURES: [MissingFeature; 8] = [
     MissingFeature {
         what: "clustering",
         instead: "run one server",
@@ -192,12 +192,6 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 9] = [
         instead: "use the channels of NATS Streaming",
         switches: &["js", "jetstream"],
         texts: &["sd", "store_dir"],
-        ..NOTHING
-    },
-    MissingFeature {
-        what: "writing the ports to a file",
-        instead: "read the port in the line that says ready",
-        texts: &["ports_file_dir"],
         ..NOTHING
     },
 ];

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
-use weirlog_net::tls::TlsClientSpec;
+use weirlog_net::tls::{TlsClientSpec, TlsSpec};
 
 use super::files::FileSettings;
 use super::operation;
@@ -146,6 +146,9 @@ pub(super) struct ServeFlags {
     /// File to keep the process id in while the server runs
     #[arg(long, visible_alias = "P", value_name = "FILE", help_heading = NETWORK)]
     pid: Option<PathBuf>,
+    /// Directory for a file weirlog_PID.ports with the URL that clients use, while the server listens
+    #[arg(long, value_name = "DIRECTORY", help_heading = NETWORK)]
+    ports_file_dir: Option<PathBuf>,
 
     /// The user that clients connect as; needs -pass
     #[arg(long, value_name = "NAME", help_heading = AUTHORIZATION)]
@@ -291,6 +294,7 @@ impl ServeFlags {
 
     /// What these flags mean together, with what only files can set. Both keep their login: see [`Options::login`].
     pub(super) fn into_options(self, file: FileSettings) -> Options {
+        let (tls, tls_there, log) = (self.tls(&file), self.tls_there(), self.log());
         let login = LoginOptions {
             user: self.user.unwrap_or_default(),
             password: self.pass.unwrap_or_default(),
@@ -331,51 +335,67 @@ impl ServeFlags {
             upstreams: self.nats_server.0,
             server_name: self.server_name,
             pid_file: self.pid,
+            ports_directory: self.ports_file_dir,
             payload_bytes_max: self.max_payload,
             login,
-            tls: TlsFlags {
-                is_on: self.tls,
-                cert_file: given(self.tlscert),
-                key_file: given(self.tlskey),
-                is_verified: self.tlsverify,
-                ca_file: given(self.tlscacert),
-            }
-            .over(file.tls, file.is_plain_allowed),
-            tls_there: TlsClientOptions {
-                is_demanded: self.secure,
-                files: TlsClientSpec {
-                    cert_file: given(self.tls_client_cert),
-                    key_file: given(self.tls_client_key),
-                    ca_file: given(self.tls_client_cacert),
-                },
-            },
-            log: LogOptions {
-                server: Verbosity {
-                    debug: self.debug || self.debug_and_trace,
-                    trace: self.trace || self.debug_and_trace,
-                },
-                streaming: Verbosity {
-                    debug: self.stan_debug || self.stan_debug_and_trace,
-                    trace: self.stan_trace || self.stan_debug_and_trace,
-                },
-                traced_bytes_max: self.max_traced_msg_len,
-                is_time_shown: self.logtime,
-                format: self.log_format,
-                file: self.log,
-                file_bytes_max: self.log_size_limit,
-                syslog: self.remote_syslog.or(self.syslog.then_some(SyslogTarget::Local)),
-            },
+            tls,
+            tls_there,
+            log,
             lame_duck: LameDuckOptions {
                 duration: self.lame_duck_duration,
                 grace: self.lame_duck_grace_period,
             },
         }
     }
+
+    /// TLS for clients.
+    fn tls(&self, file: &FileSettings) -> Option<TlsSpec> {
+        let flags = TlsFlags {
+            is_on: self.tls,
+            cert_file: given(&self.tlscert),
+            key_file: given(&self.tlskey),
+            is_verified: self.tlsverify,
+            ca_file: given(&self.tlscacert),
+        };
+        flags.over(file.tls.clone(), file.is_plain_allowed)
+    }
+
+    /// TLS towards other servers.
+    fn tls_there(&self) -> TlsClientOptions {
+        let files = TlsClientSpec {
+            cert_file: given(&self.tls_client_cert),
+            key_file: given(&self.tls_client_key),
+            ca_file: given(&self.tls_client_cacert),
+        };
+        TlsClientOptions { is_demanded: self.secure, files }
+    }
+
+    fn log(&self) -> LogOptions {
+        LogOptions {
+            server: Verbosity {
+                debug: self.debug || self.debug_and_trace,
+                trace: self.trace || self.debug_and_trace,
+            },
+            streaming: Verbosity {
+                debug: self.stan_debug || self.stan_debug_and_trace,
+                trace: self.stan_trace || self.stan_debug_and_trace,
+            },
+            traced_bytes_max: self.max_traced_msg_len,
+            is_time_shown: self.logtime,
+            format: self.log_format,
+            file: self.log.clone(),
+            file_bytes_max: self.log_size_limit,
+            syslog: self
+                .remote_syslog
+                .clone()
+                .or_else(|| self.syslog.then_some(SyslogTarget::Local)),
+        }
+    }
 }
 
 /// An empty name is no name: scripts spell out defaults.
-fn given(path: Option<OsString>) -> Option<PathBuf> {
-    path.filter(|path| !path.is_empty()).map(PathBuf::from)
+fn given(path: &Option<OsString>) -> Option<PathBuf> {
+    path.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// A port, or none to let the system choose: a type of its own, since clap takes an `Option` for a flag left out.

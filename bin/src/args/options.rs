@@ -57,6 +57,8 @@ pub(crate) struct Options {
     pub(crate) connections: ConnectionOptions,
     /// Who may connect; `None`: everybody.
     pub(crate) authorization: Option<AuthorizationSpec>,
+    /// Where a file with the port is written while the server listens.
+    pub(crate) ports_directory: Option<PathBuf>,
     /// The largest message, headers included, that a client may publish.
     pub(crate) payload_bytes_max: usize,
     /// The login on the command line: part of `authorization`, or for the servers of `upstreams`.

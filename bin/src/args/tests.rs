@@ -63,6 +63,7 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         listen: ListenAddress { host: "0.0.0.0".to_owned(), port: Some(4222) },
         server_name: None,
         pid_file: None,
+        ports_directory: None,
         payload_bytes_max: 1 << 20,
         discover_prefix: "_STAN.discover".to_owned(),
         limit_rules: Vec::new(),
@@ -92,7 +93,7 @@ fn spec_of(login: &LoginOptions) -> Option<AuthorizationSpec> {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 38] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 39] = [
     (&["ns", "nats_server"], "nats://h", |o| {
         o.upstreams = vec![UpstreamAddress {
             host: "h".to_owned(),
@@ -119,6 +120,7 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 38] = [
     (&["p", "port"], "-1", |o| o.listen.port = None),
     (&["n", "name", "server_name"], "north", |o| o.server_name = Some("north".to_owned())),
     (&["P", "pid"], "/run/w.pid", |o| o.pid_file = Some(PathBuf::from("/run/w.pid"))),
+    (&["ports_file_dir"], "/run", |o| o.ports_directory = Some(PathBuf::from("/run"))),
     (&["max_payload"], "8mb", |o| o.payload_bytes_max = 8 << 20),
     (&["port"], "1", |o| o.listen.port = Some(1)),
     (&["user"], "ann", |o| {
@@ -405,7 +407,7 @@ fn moot_flags_give_one_warning_each() {
 }
 
 /// Every refused flag, by what its error says is missing, and its value that asks for nothing.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 8] = [
     (
         "clustering",
         "clustered=false cluster_node_id= cluster_bootstrap=false cluster_peers= cluster_log_path= \
@@ -427,7 +429,6 @@ const REFUSED: [(&str, &str); 9] = [
          connect_retries=0",
     ),
     ("JetStream", "js=false jetstream=false sd= store_dir="),
-    ("writing the ports to a file", "ports_file_dir="),
 ];
 
 #[test]

@@ -54,6 +54,14 @@ impl Entrance {
         Ok(Self::Upstreams(Upstreams { servers, tls }))
     }
 
+    /// The address listened on, if there is one.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Port { address, .. } => Some(*address),
+            Self::Upstreams(_) => None,
+        }
+    }
+
     /// What the front is told.
     pub(super) fn net_config(&self, options: &Options, shard_count: u16) -> NetConfig {
         match self {

@@ -35,7 +35,7 @@ pub(crate) enum ServeError {
     Payload(usize),
     /// An executor cannot be made.
     Executor(String),
-    /// The process id cannot be written.
+    /// The process id or the ports cannot be written.
     PidFile {
         /// Where to.
         path: PathBuf,

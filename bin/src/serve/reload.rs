@@ -100,6 +100,7 @@ fn needs_restart(started: &Options, now: &Options) -> Vec<&'static str> {
         ("login at the NATS server", has_upstream && started.login != now.login),
         ("server_name", started.server_name != now.server_name),
         ("pid_file", started.pid_file != now.pid_file),
+        ("ports_file_dir", started.ports_directory != now.ports_directory),
         // The log was opened for messages up to this size.
         ("a larger max_payload", started.payload_bytes_max < now.payload_bytes_max),
         ("files and form of the log", !started.log.differs_in_detail_only(&now.log)),
@@ -138,6 +139,7 @@ mod tests {
             ("-ns a", "nats_server"),
             ("-n x", "server_name"),
             ("-P x", "pid_file"),
+            ("-ports_file_dir x", "ports_file_dir"),
             ("-max_payload 2mb", "a larger max_payload"),
             ("-l x", "files and form of the log"),
         ] {

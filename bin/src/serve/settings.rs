@@ -96,6 +96,22 @@ fn partition(options: &Options) -> Option<Arc<Partition>> {
     options.is_partitioned.then(|| Arc::new(Partition::new(channels.collect())))
 }
 
+/// What was asked for and is not done, because something else was asked for too.
+pub(super) fn contradictions(options: &Options) -> Vec<&'static str> {
+    let Options { log, lame_duck, .. } = options;
+    let mut found = Vec::new();
+    if log.file_bytes_max > 0 && log.file.is_none() {
+        found.push("-log_size_limit has no effect: there is no log file (-l)");
+    }
+    if log.syslog.is_some() && log.file.is_some() {
+        found.push("-s and -r have no effect: the log goes to a file (-l)");
+    }
+    if lame_duck.grace > lame_duck.duration {
+        found.push("-lame_duck_grace_period is cut to -lame_duck_duration");
+    }
+    found
+}
+
 /// Which debug and trace lines are told.
 fn details(log: &LogOptions) -> Details {
     Details {
@@ -220,6 +236,20 @@ mod tests {
         assert_eq!(shown(""), ("10.0.0.1".to_owned(), 4222));
         assert_eq!(shown("-client_advertise h"), ("h".to_owned(), 4222));
         assert_eq!(shown("-client_advertise h:7"), ("h".to_owned(), 7));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_told() {
+        let count = |line: &str| {
+            let parsed = crate::args::parse(line.split_whitespace().map(Into::into)).unwrap();
+            let crate::args::Command::Serve(options) = parsed.command else { panic!("{line}") };
+            contradictions(&options).len()
+        };
+        assert_eq!(count(""), 0);
+        assert_eq!(count("-l f -log_size_limit 1mb -lame_duck_duration 1m"), 0);
+        assert_eq!(count("-log_size_limit 1mb"), 1);
+        assert_eq!(count("-l f -s"), 1);
+        assert_eq!(count("-lame_duck_duration 5s"), 1);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use weirlog_engine::types::Timestamp;
 
 use super::course::{Course, Phase};
 use super::error::ServeError;
+use super::ports_file::PortsFile;
 use crate::log::{Level, Log, Part};
 
 /// What the main thread hears of.
@@ -61,13 +62,21 @@ pub(super) struct Supervisor {
     lame_ducks: u16,
     /// What the log says once clients can come in.
     ready_line: String,
+    /// Written at the same time, and gone with the supervisor.
+    ports_file: PortsFile,
     is_listening: bool,
 }
 
 impl Supervisor {
-    /// Over so many cores.
-    pub(super) fn new(log: Log, course: Course, core_count: u16, ready_line: String) -> Self {
-        Self { log, course, lame_ducks: core_count, ready_line, is_listening: false }
+    /// Over so many cores, with what tells others that clients can come in.
+    pub(super) fn new(
+        log: Log,
+        course: Course,
+        core_count: u16,
+        (ready_line, ports_file): (String, PortsFile),
+    ) -> Self {
+        let lame_ducks = core_count;
+        Self { log, course, lame_ducks, ready_line, ports_file, is_listening: false }
     }
 
     /// Hears events until one of them ends the process.
@@ -95,6 +104,7 @@ impl Supervisor {
             Event::Listening => {
                 assert!(!self.is_listening, "one core listens, once");
                 self.is_listening = true;
+                self.ports_file.write()?;
                 self.log.info(now, &self.ready_line);
             }
             Event::LameDuckOver => {
@@ -135,7 +145,8 @@ mod tests {
     fn supervisor(core_count: u16) -> (Supervisor, Course, crate::log::LogThread) {
         let (log, thread) = Log::start(42, &LogOptions::default()).unwrap();
         let course = Course::new();
-        (Supervisor::new(log, course.clone(), core_count, "ready".to_owned()), course, thread)
+        let told = ("ready".to_owned(), PortsFile::new(None, None));
+        (Supervisor::new(log, course.clone(), core_count, told), course, thread)
     }
 
     #[test]

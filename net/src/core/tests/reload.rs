@@ -106,7 +106,7 @@ fn other_limits_hold_for_what_comes() {
     assert_eq!(town.say(peer, "SUB a 1\r\n"), "");
     reload(&mut town, |settings| {
         settings.subscriptions_max = 1;
-        settings.connections_max = 2;
+        settings.connections_max = 1;
     });
     assert_eq!(town.say(peer, "SUB b 2\r\n"), "-ERR 'maximum subscriptions exceeded'\r\n");
     let late = town.join(1);

@@ -54,6 +54,20 @@ fn both_directions_are_told_where_trace_is_on() {
     );
 }
 
+/// The front performed nothing after a write that had only trace lines to tell: they came with the next event.
+#[test]
+fn what_was_sent_is_told_at_once() {
+    let mut town = Town::new(1, |config| config.details.server_trace = true);
+    let peer = town.enter(0);
+    told(&mut town);
+    town.tell(peer, "PING\r\n");
+    town.settle();
+    told(&mut town);
+    let now = town.now();
+    assert!(town.cores[0].written(peer.id, "PONG\r\n".len(), now));
+    assert_eq!(told(&mut town), ["TRC 10.0.0.1 - cid:1 - ->> [PONG]"]);
+}
+
 #[test]
 fn streaming_clients_and_their_messages_are_told_by_their_own_switches() {
     let mut town = Town::new(1, |config| {
