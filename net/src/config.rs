@@ -77,6 +77,8 @@ pub struct NetConfig {
     pub connections: ConnectionCount,
     /// Subscriptions of a connection at most; 0: no limit.
     pub subscriptions_max: usize,
+    /// Whether messages may have headers.
+    pub has_headers: bool,
     /// A new connection is pinged after this long, however busy it is, to measure its round trip; 0: it is not.
     pub first_ping_ms: u64,
     /// A connection that was silent for this long is pinged.
@@ -125,6 +127,7 @@ impl Default for NetConfig {
             connections_max: 65_536,
             connections: ConnectionCount::default(),
             subscriptions_max: 0,
+            has_headers: true,
             first_ping_ms: 2_000,
             ping_interval_ms: 120_000,
             ping_out_max: 2,

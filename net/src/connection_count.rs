@@ -21,6 +21,14 @@ impl ConnectionCount {
         (max == 0 || before < max).then_some(counted)
     }
 
+    /// Counts one connection less if there are more than `max`; 0: no limit. Whoever asked closes one of those it has,
+    /// and forgets that it was counted.
+    #[must_use]
+    pub fn shed(&self, max: usize) -> bool {
+        let less = |count| (max > 0 && count > max).then(|| count - 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
     /// Connections that are open.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -31,6 +39,13 @@ impl ConnectionCount {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl CountedConnection {
+    /// It is not counted any more: see [`ConnectionCount::shed`].
+    pub fn forget(self) {
+        std::mem::forget(self);
     }
 }
 

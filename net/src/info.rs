@@ -72,7 +72,7 @@ pub fn info_json(config: &NetConfig, session: &Session, kind: InfoKind) -> Vec<u
         proto: PROTOCOL,
         host: &config.host,
         port: config.port,
-        headers: true,
+        headers: config.has_headers,
         max_payload: config.payload_size_bytes_max,
         client_id: session.number,
         client_ip: &session.client_ip,

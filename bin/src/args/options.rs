@@ -92,6 +92,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) control_line_bytes_max: usize,
     /// Bytes that may wait for one.
     pub(crate) pending_bytes_max: usize,
+    /// Whether messages may have headers.
+    pub(crate) has_headers: bool,
     /// A silent one is pinged after this time.
     pub(crate) ping_interval: Duration,
     /// Pings without an answer that are forgiven.
@@ -105,6 +107,7 @@ impl Default for ConnectionOptions {
         let net = NetConfig::default();
         Self {
             connections_max: net.connections_max,
+            has_headers: net.has_headers,
             subscriptions_max: net.subscriptions_max,
             control_line_bytes_max: net.control_line_bytes_max,
             pending_bytes_max: net.pending_bytes_max,

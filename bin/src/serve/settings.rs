@@ -71,6 +71,7 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         heartbeat_fail_count_max: options.heartbeat.failures_max,
         replaces_durable: options.is_durable_replaced,
         discover_prefix: options.discover_prefix.clone(),
+        has_headers: options.connections.has_headers,
         connections_max: options.connections.connections_max,
         subscriptions_max: options.connections.subscriptions_max,
         control_line_bytes_max: options.connections.control_line_bytes_max,

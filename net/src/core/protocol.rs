@@ -188,7 +188,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     fn on_connect(&mut self, id: ConnectionId, json: &[u8]) {
         let Some(session) = self.hub.sessions.get(id) else { return };
-        let options = match session.options.updated_by(json) {
+        let options = match session.options.updated_by(json, self.hub.config.has_headers) {
             Ok(options) => options,
             Err(error) => {
                 self.hub.close(id, error.error_text());

@@ -103,6 +103,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             let shard = self.storage.shards()[index];
             self.with_shard(shard, |shard| shard.set_limits(settings.limits.clone(), now));
         }
+        self.close_excess();
         self.change_users(settings.authorization.clone());
         if is_payload_changed {
             self.tell_payload();
@@ -139,6 +140,25 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             }
             let json = info_json(&self.hub.config, session, InfoKind::Connected);
             self.hub.write(id, json.len() + 16, |out| emit::info(out, &json));
+        }
+    }
+
+    /// Closes connections, the newest first, while all cores together have more than may be.
+    fn close_excess(&mut self) {
+        let max = self.hub.config.connections_max;
+        let mut own = self.clients();
+        while let Some(id) = own.pop() {
+            let Some(session) = self.hub.sessions.get_mut(id) else { continue };
+            if session.counted.is_none() {
+                continue;
+            }
+            if !self.hub.config.connections.shed(max) {
+                return;
+            }
+            if let Some(counted) = session.counted.take() {
+                counted.forget();
+            }
+            self.hub.close(id, Some("maximum connections exceeded"));
         }
     }
 

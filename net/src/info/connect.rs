@@ -84,11 +84,11 @@ impl ConnectError {
 }
 
 impl Connect {
-    /// What holds after a CONNECT with this JSON.
+    /// What holds after a CONNECT with this JSON, at a server that has headers or has not.
     ///
     /// # Errors
     /// The connection is to be closed.
-    pub fn updated_by(&self, json: &[u8]) -> Result<Self, ConnectError> {
+    pub fn updated_by(&self, json: &[u8], has_headers: bool) -> Result<Self, ConnectError> {
         let mut connect = self.clone();
         let mut input = serde_json::Deserializer::from_slice(json);
         Update(&mut connect)
@@ -103,6 +103,7 @@ impl Connect {
         if !matches!(connect.protocol, 0 | 1) {
             return Err(ConnectError::Protocol);
         }
+        connect.headers &= has_headers;
         if connect.no_responders && !connect.headers {
             return Err(ConnectError::NoHeaders);
         }
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     fn first(json: &str) -> Result<Connect, ConnectError> {
-        Connect::default().updated_by(json.as_bytes())
+        Connect::default().updated_by(json.as_bytes(), true)
     }
 
     #[test]
@@ -212,9 +213,9 @@ mod tests {
     #[test]
     fn a_second_connect_changes_only_what_it_names() {
         let before = first("{\"verbose\":false,\"headers\":true,\"name\":\"n\"}").unwrap();
-        let after = before.updated_by(b"{\"no_responders\":true}").unwrap();
+        let after = before.updated_by(b"{\"no_responders\":true}", true).unwrap();
         assert_eq!(after, Connect { no_responders: true, ..before.clone() });
-        assert_eq!(after.updated_by(b"{\"headers\":false}"), Err(ConnectError::NoHeaders));
+        assert_eq!(after.updated_by(b"{\"headers\":false}", true), Err(ConnectError::NoHeaders));
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(super) static NATS_KEYS: &[Key] = &[
     key(&["cluster"], NO_ROUTES),
     key(&["gateway", "leafnodes", "leaf"], NO_BRIDGE),
     key(&["jetstream", "websocket", "ws", "mqtt"], NO_PROTOCOL),
-    key(&["no_header_support"], missing("a server without headers", "leave it out")),
+    key(&["no_header_support"], Action::Set(net::no_headers)),
     key(&["connect_error_reports", "reconnect_error_reports"], Action::Moot(NO_SUCH_LOG)),
     key(&["disable_sublist_cache", "no_sublist_cache"], Action::Moot("there is no such cache")),
     key(&["server_tags"], Action::Moot("tags place streams, which there are not")),

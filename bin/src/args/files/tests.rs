@@ -232,7 +232,6 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         "http: \"localhost:8222\"",
         "https_port: 8222",
         "credentials: x",
-        "no_header_support: true",
         "tls { cipher_suites: [x] }",
         "authorization { auth_callout {} }",
     ] {

@@ -365,3 +365,19 @@ fn a_shared_payload_loses_its_headers_for_who_does_not_know_them() {
     let expected = format!("HMSG a 2 r 12 100012\r\nNATS/1.0\r\n\r\n{payload}\r\n");
     assert!(town.heard(modern) == expected);
 }
+
+#[test]
+fn a_server_without_headers_says_so_and_takes_none() {
+    let mut town = Town::new(1, |config| config.has_headers = false);
+    let now = town.now();
+    let id = town.cores[0].connection_opened(String::new(), now);
+    let peer = Peer { core: 0, id };
+    assert!(town.heard(peer).contains("\"headers\":false"));
+    let connect = "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n";
+    assert_eq!(town.say(peer, connect), "-ERR 'no responders requires headers support'\r\n");
+    let peer = town.join(0);
+    let connect =
+        "CONNECT {\"verbose\":false,\"headers\":true}\r\nHPUB a 12 12\r\nNATS/1.0\r\n\r\n\r\n";
+    assert_eq!(town.say(peer, connect), "");
+    assert!(town.is_closing(peer));
+}

@@ -112,3 +112,23 @@ fn other_limits_hold_for_what_comes() {
     let late = town.join(1);
     assert!(town.is_closing(late));
 }
+
+/// nats-server closes whom the new limit leaves no place; found by the client library's own tests.
+#[test]
+fn a_lower_limit_of_connections_closes_those_that_are_too_many() {
+    let mut town = Town::new(2, |_| {});
+    let peers = [town.enter(0), town.enter(1), town.enter(1), town.enter(0)];
+    reload(&mut town, |settings| settings.connections_max = 2);
+    town.settle();
+    let closing = peers.iter().filter(|peer| town.is_closing(**peer)).count();
+    assert_eq!(closing, 2);
+    for peer in peers.into_iter().filter(|peer| town.is_closing(*peer)).collect::<Vec<_>>() {
+        assert_eq!(town.heard(peer), "-ERR 'maximum connections exceeded'\r\n");
+        town.leave(peer);
+    }
+    let late = town.join(0);
+    assert!(town.is_closing(late), "the others are still counted, once");
+    town.leave(late);
+    reload(&mut town, |settings| settings.connections_max = 3);
+    town.enter(0);
+}
