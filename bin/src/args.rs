@@ -112,8 +112,6 @@ pub(crate) enum ArgsError {
     },
     /// What waits for a connection must hold a message.
     PendingBelowPayload,
-    /// Channels are shared out with nobody.
-    PartitionAlone,
     /// Channels are shared out and this server has none.
     PartitionWithoutChannels,
     /// The first word that is no flag names no command.
@@ -155,9 +153,6 @@ impl fmt::Display for ArgsError {
             Self::TooManyChannels { count, max } => write!(
                 f,
                 "too many channels defined ({count}). The max channels limit is set to {max}"
-            ),
-            Self::PartitionAlone => f.write_str(
-                "partitioning needs the NATS server that the other servers are on (-ns)",
             ),
             Self::PartitionWithoutChannels => f.write_str(
                 "partitioning needs this server's channels in store_limits.channels of a configuration file",
@@ -264,9 +259,6 @@ fn check_together(options: &Options) -> Result<(), ArgsError> {
     let max = options.channels_max;
     if max > 0 && names.len() as u64 > max {
         return Err(ArgsError::TooManyChannels { count: names.len(), max });
-    }
-    if options.is_partitioned && options.upstreams.is_empty() {
-        return Err(ArgsError::PartitionAlone);
     }
     if options.is_partitioned && options.limit_rules.is_empty() {
         return Err(ArgsError::PartitionWithoutChannels);

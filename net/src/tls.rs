@@ -20,7 +20,7 @@ use rustls::server::WebPkiClientVerifier;
 
 pub use client::{TlsClient, TlsClientSpec};
 pub use names::certificate_names;
-use verifier::BadCertificates;
+use verifier::ClientCertificateCheck;
 
 /// How long a handshake may take, unless told otherwise: two seconds, as in the reference.
 pub const TIMEOUT_MS_DEFAULT: u64 = 2_000;
@@ -178,7 +178,9 @@ impl TlsServer {
                         path: file.clone(),
                         reason: error.to_string(),
                     })?;
-                builder.with_client_cert_verifier(Arc::new(BadCertificates(verifier)))
+                let known = pem::certificates(file)?;
+                let check = ClientCertificateCheck { inner: verifier, known };
+                builder.with_client_cert_verifier(Arc::new(check))
             }
         };
         let config = builder

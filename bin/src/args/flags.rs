@@ -63,7 +63,7 @@ pub(super) struct ServeFlags {
     #[arg(long, help_heading = STREAMING, default_value = "false", num_args = 0..=1)]
     #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
     replace_durable: bool,
-    /// Serve only the channels in store_limits.channels: other servers of this cluster ID on the same -ns have the rest
+    /// Serve only the channels in store_limits.channels: others of this cluster ID on the same -ns have the rest
     #[arg(long, help_heading = STREAMING, default_value = "false", num_args = 0..=1)]
     #[arg(action = clap::ArgAction::Set, value_parser = values::switch)]
     partitioning: bool,

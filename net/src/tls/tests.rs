@@ -53,6 +53,14 @@ impl Authority {
         TlsSpec { cert_file, key_file, ca_file: Some(self.file("ca.pem")), ..TlsSpec::default() }
     }
 
+    /// What a client needs that shows the CA's own certificate.
+    pub(crate) fn itself(&self) -> TlsClientSpec {
+        let key = self.file("ca-key.pem");
+        std::fs::write(&key, self.issuer.key().serialize_pem()).unwrap();
+        let ca_file = Some(self.file("ca.pem"));
+        TlsClientSpec { cert_file: ca_file.clone(), key_file: Some(key), ca_file }
+    }
+
     /// What a client needs that shows a certificate for the mail address `mail`.
     pub(crate) fn client(&self, mail: &str) -> TlsClientSpec {
         let (cert, key) = self.sign("client", vec![SanType::Rfc822Name(mail.try_into().unwrap())]);

@@ -309,6 +309,27 @@ fn what_concerns_a_channel_of_another_server_is_not_answered() {
     }
 }
 
+#[test]
+fn without_other_servers_a_channel_of_nobody_is_not_answered() {
+    let own = Some(std::sync::Arc::new(Partition::new(vec!["mine.*".to_owned()])));
+    let mut town = Town::new(2, |config| config.partition = own.clone());
+    let peer = town.enter(0);
+    town.tell(peer, "SUB answer.> 1\r\nSUB hb.me 2\r\n");
+    let request =
+        ConnectRequest { client_id: "me", heartbeat_inbox: "hb.me", ..Default::default() };
+    let mut payload = Vec::new();
+    request.encode(&mut payload);
+    town.publish(peer, "_STAN.discover.test-cluster", "answer.1", &payload);
+    for (channel, answers) in [("mine.1", 1), ("theirs", 0)] {
+        let message = PubMsg { client_id: "me", guid: "g", subject: channel, ..Default::default() };
+        let mut payload = Vec::new();
+        message.encode(&mut payload);
+        town.got(peer);
+        town.publish(peer, "_STAN.pub.test-cluster.mine.1", "answer.2", &payload);
+        assert_eq!(town.got(peer).len(), answers, "{channel}");
+    }
+}
+
 /// Another server has answered the client's connect before this one has it on disk.
 #[test]
 fn a_publish_waits_for_its_client() {
