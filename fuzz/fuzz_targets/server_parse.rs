@@ -8,7 +8,8 @@ use weirlog_net::nats::parse::{ParseError, ParseLimits, Parsed};
 use weirlog_net::nats::server_op::{ServerOp, parse_server};
 
 /// Small, so that the fuzzer meets them with short inputs.
-const LIMITS: ParseLimits = ParseLimits { control_line_bytes_max: 64, payload_bytes_max: 100 };
+const LIMITS: ParseLimits =
+    ParseLimits { control_line_bytes_max: 64, payload_bytes_max: 100, has_headers: true };
 
 fuzz_target!(|data: &[u8]| {
     let Some((cut, input)) = data.split_first_chunk::<2>() else {
