@@ -4,9 +4,11 @@ mod auth;
 mod discover;
 mod lame_duck;
 mod nats;
+mod partition;
 mod reference;
 mod reload;
 mod stan;
+mod stan_client;
 mod telling;
 mod upstream;
 

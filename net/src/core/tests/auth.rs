@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::stan::{from_first, pub_msg};
+use super::stan_client::{from_first, pub_msg};
 use super::*;
 use crate::auth::nkey::tests::key_pair;
 use crate::auth::tests::hashed;

@@ -1,19 +1,20 @@
 //! The core as a client of another NATS server: the peer here is that server.
 
+use super::stan_client::{from_first, pub_msg};
 use super::*;
 use crate::core::Notice;
-use crate::partition::Partition;
-use crate::stan::wire::{ConnectRequest, ConnectResponse, CtrlMsg, MsgProto, PubAck, PubMsg};
+use crate::stan::wire::{ConnectRequest, ConnectResponse, MsgProto, PubAck};
 use crate::upstream::{Login, TlsOffer, UpstreamState};
 
-const HELLO: &str = "INFO {\"server_id\":\"N\",\"version\":\"2.10.0\",\"headers\":true}\r\n";
+pub(super) const HELLO: &str =
+    "INFO {\"server_id\":\"N\",\"version\":\"2.10.0\",\"headers\":true}\r\n";
 
 fn town(core_count: u16) -> Town {
     Town::new(core_count, |config| config.has_upstream = true)
 }
 
 /// A connection to a server that has not spoken yet.
-fn opened(town: &mut Town, login: Login) -> Peer {
+pub(super) fn opened(town: &mut Town, login: Login) -> Peer {
     let now = town.now();
     let id = town.cores[0].upstream_opened("nats:4222".to_owned(), login, now);
     let peer = Peer { core: 0, id };
@@ -22,7 +23,7 @@ fn opened(town: &mut Town, login: Login) -> Peer {
 }
 
 /// The subject that an answer to the last request in `heard` goes to.
-fn reply_of(heard: &str) -> String {
+pub(super) fn reply_of(heard: &str) -> String {
     let line = heard.lines().find(|line| line.starts_with("PUB ")).expect("a request");
     line.split(' ').nth(2).expect("a reply").to_owned()
 }
@@ -43,7 +44,7 @@ fn serving(town: &mut Town) -> Peer {
     peer
 }
 
-fn message(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn message(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
     let mut line = format!("MSG {subject} 9 {reply} {}\r\n", payload.len()).into_bytes();
     line.extend_from_slice(payload);
     line.extend_from_slice(b"\r\n");
@@ -51,7 +52,7 @@ fn message(subject: &str, reply: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The payload of the only PUB to `subject` among what was heard.
-fn published(town: &mut Town, peer: Peer, subject: &str) -> Vec<u8> {
+pub(super) fn published(town: &mut Town, peer: Peer, subject: &str) -> Vec<u8> {
     town.settle();
     let now = town.now();
     let mut heard = Vec::new();
@@ -70,17 +71,23 @@ fn published(town: &mut Town, peer: Peer, subject: &str) -> Vec<u8> {
     line[end + 2..end + 2 + length].to_vec()
 }
 
-fn connect(town: &mut Town, peer: Peer, id: &str) -> String {
+/// The request of [`connect`].
+pub(super) fn connect_payload(id: &str) -> Vec<u8> {
+    let connection = format!("connection-{id}");
     let request = ConnectRequest {
         client_id: id,
         heartbeat_inbox: "hb.me",
         protocol: 1,
-        conn_id: b"c",
+        conn_id: connection.as_bytes(),
         ..Default::default()
     };
     let mut payload = Vec::new();
     request.encode(&mut payload);
-    town.tell(peer, message("_STAN.discover.test-cluster", "answer.1", &payload));
+    payload
+}
+
+pub(super) fn connect(town: &mut Town, peer: Peer, id: &str) -> String {
+    town.tell(peer, message("_STAN.discover.test-cluster", "answer.1", &connect_payload(id)));
     let answer = published(town, peer, "answer.1");
     ConnectResponse::decode(&answer).unwrap().error.to_owned()
 }
@@ -110,31 +117,13 @@ fn clients_of_the_other_server_are_served_on_either_core() {
         let mut town = town(2);
         let peer = serving(&mut town);
         assert_eq!(connect(&mut town, peer, "me"), "");
-        let stored = PubMsg {
-            client_id: "me",
-            guid: "g",
-            subject: channel,
-            data: b"data",
-            conn_id: b"c",
-            ..Default::default()
-        };
-        let mut payload = Vec::new();
-        stored.encode(&mut payload);
+        let payload = pub_msg("me", channel, "data");
         town.tell(peer, message(&format!("_STAN.pub.test-cluster.{channel}"), "acks", &payload));
         let ack = published(&mut town, peer, "acks");
-        assert_eq!(PubAck::decode(&ack).unwrap(), PubAck { guid: "g", error: "" });
+        assert_eq!(PubAck::decode(&ack).unwrap(), PubAck { guid: "data", error: "" });
 
-        let request = crate::stan::wire::SubscriptionRequest {
-            client_id: "me",
-            subject: channel,
-            inbox: "in.1",
-            max_in_flight: 2,
-            ack_wait_seconds: 30,
-            start_position: 4,
-            ..Default::default()
-        };
         let mut payload = Vec::new();
-        request.encode(&mut payload);
+        from_first("me", channel, "in.1").encode(&mut payload);
         town.tell(peer, message("_STAN.sub.test-cluster", "answer.2", &payload));
         let delivered = published(&mut town, peer, "in.1");
         let delivered = MsgProto::decode(&delivered).unwrap();
@@ -220,146 +209,4 @@ fn refusals_are_told() {
     let peer = opened(&mut town, Login::Open);
     town.say(peer, "-ERR 'Authorization Violation'\r\n");
     assert_eq!(town.cores[0].upstream_error(), Some("Authorization Violation"));
-}
-
-/// A town that has some channels of the cluster, up to where it asks who else has them.
-fn partitioned(core_count: u16) -> (Town, Peer, String) {
-    let own = Partition::new(vec!["mine.*".to_owned(), "other".to_owned()]);
-    let own = Some(std::sync::Arc::new(own));
-    let mut town = Town::new(core_count, |config| {
-        config.has_upstream = true;
-        config.partition = own.clone();
-    });
-    let peer = opened(&mut town, Login::Open);
-    town.say(peer, HELLO);
-    let asked = town.say(peer, "PONG\r\n");
-    let start = "SUB _INBOX.WL.* 1\r\nSUB _STAN.part.test-cluster 0\r\nPUB _STAN.part.test-cluster _INBOX.WL.R";
-    assert!(asked.starts_with(start), "{asked}");
-    (town, peer, reply_of(&asked))
-}
-
-fn serving_partition(core_count: u16) -> (Town, Peer) {
-    let (mut town, peer, nobody) = partitioned(core_count);
-    let subscribed = town.say(peer, format!("HMSG {nobody} 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"));
-    assert!(subscribed.contains("SUB _STAN.pub.test-cluster.mine.* 2\r\n"), "{subscribed}");
-    assert!(subscribed.contains("SUB _STAN.pub.test-cluster.other 3\r\n"), "{subscribed}");
-    assert!(!subscribed.contains("_STAN.pub.test-cluster.>"), "{subscribed}");
-    town.say(peer, "PONG\r\n");
-    (town, peer)
-}
-
-#[test]
-fn a_channel_that_another_server_has_ends_the_start() {
-    let (mut town, peer, question) = partitioned(1);
-    town.say(peer, message(&question, "", b"mine.1").as_slice());
-    assert!(town.is_closing(peer));
-    let failure = "another server has the channel \"mine.1\"";
-    assert_eq!(town.cores[0].upstream_state(), UpstreamState::Failed(failure.to_owned()));
-}
-
-#[test]
-fn a_server_that_wants_a_channel_of_this_one_is_told() {
-    let (mut town, peer) = serving_partition(1);
-    let announce = |names: &[&str]| {
-        let mut data = Vec::new();
-        for name in names {
-            data.extend_from_slice(&u16::try_from(name.len()).unwrap().to_le_bytes());
-            data.extend_from_slice(name.as_bytes());
-        }
-        let mut payload = Vec::new();
-        CtrlMsg { kind: 4, server_id: "second", data: &data }.encode(&mut payload);
-        message("_STAN.part.test-cluster", "answer.9", &payload)
-    };
-    town.tell(peer, announce(&["theirs", "mine.2"]));
-    assert_eq!(published(&mut town, peer, "answer.9"), b"mine.2");
-    assert_eq!(town.say(peer, announce(&["theirs", "mine"]).as_slice()), "");
-}
-
-#[test]
-fn what_concerns_a_channel_of_another_server_is_not_answered() {
-    let (mut town, peer) = serving_partition(2);
-    assert_eq!(connect(&mut town, peer, "me"), "");
-    for (channel, is_own) in [("mine.1", true), ("other", true), ("theirs", false), ("mine", false)]
-    {
-        let stored = PubMsg {
-            client_id: "me",
-            guid: "g",
-            subject: channel,
-            conn_id: b"c",
-            ..Default::default()
-        };
-        let mut payload = Vec::new();
-        stored.encode(&mut payload);
-        let heard =
-            town.say(peer, message("_STAN.pub.test-cluster.other", "acks", &payload).as_slice());
-        assert_eq!(heard.starts_with("PUB acks "), is_own, "{channel}: {heard}");
-        let request = crate::stan::wire::SubscriptionRequest {
-            client_id: "me",
-            subject: channel,
-            inbox: "in.1",
-            max_in_flight: 2,
-            ack_wait_seconds: 30,
-            ..Default::default()
-        };
-        let mut payload = Vec::new();
-        request.encode(&mut payload);
-        let heard =
-            town.say(peer, message("_STAN.sub.test-cluster", "answer.2", &payload).as_slice());
-        assert_eq!(heard.starts_with("PUB answer.2 "), is_own, "{channel}: {heard}");
-    }
-}
-
-#[test]
-fn without_other_servers_a_channel_of_nobody_is_not_answered() {
-    let own = Some(std::sync::Arc::new(Partition::new(vec!["mine.*".to_owned()])));
-    let mut town = Town::new(2, |config| config.partition = own.clone());
-    let peer = town.enter(0);
-    town.tell(peer, "SUB answer.> 1\r\nSUB hb.me 2\r\n");
-    let request =
-        ConnectRequest { client_id: "me", heartbeat_inbox: "hb.me", ..Default::default() };
-    let mut payload = Vec::new();
-    request.encode(&mut payload);
-    town.publish(peer, "_STAN.discover.test-cluster", "answer.1", &payload);
-    for (channel, answers) in [("mine.1", 1), ("theirs", 0)] {
-        let message = PubMsg { client_id: "me", guid: "g", subject: channel, ..Default::default() };
-        let mut payload = Vec::new();
-        message.encode(&mut payload);
-        town.got(peer);
-        town.publish(peer, "_STAN.pub.test-cluster.mine.1", "answer.2", &payload);
-        assert_eq!(town.got(peer).len(), answers, "{channel}");
-    }
-}
-
-/// Another server has answered the client's connect before this one has it on disk.
-#[test]
-fn a_publish_waits_for_its_client() {
-    for core_count in [1, 2] {
-        for (connection_id, is_registered) in [(&b"c"[..], true), (b"x", false)] {
-            let (mut town, peer) = serving_partition(core_count);
-            let request = ConnectRequest {
-                client_id: "me",
-                heartbeat_inbox: "hb.me",
-                protocol: 1,
-                conn_id: b"c",
-                ..Default::default()
-            };
-            let mut payload = Vec::new();
-            request.encode(&mut payload);
-            let mut both = message("_STAN.discover.test-cluster", "answer.1", &payload);
-            let stored = PubMsg {
-                client_id: "me",
-                guid: "g",
-                subject: "mine.1",
-                conn_id: connection_id,
-                ..Default::default()
-            };
-            payload.clear();
-            stored.encode(&mut payload);
-            both.extend(message("_STAN.pub.test-cluster.mine.1", "acks", &payload));
-            town.tell(peer, both);
-            let ack = published(&mut town, peer, "acks");
-            let error = PubAck::decode(&ack).unwrap().error.to_owned();
-            assert_eq!(error.is_empty(), is_registered, "{error}");
-        }
-    }
 }
