@@ -20,7 +20,7 @@ use crate::session::Stop;
 use crate::stan::TimerCall;
 use crate::stan::connect::ConnectCall;
 use crate::stan::wire::{CtrlMsg, PubMsg, SubscriptionRequest};
-use crate::subject::{is_literal, is_valid_channel_pattern, matches, overlap};
+use crate::subject::{is_valid_channel_pattern, matches, overlap};
 
 /// A client is registered within this after its connect came, or not at all.
 const REGISTRATION_WAIT_MS: u64 = 1_000;
@@ -71,11 +71,8 @@ impl Partition {
     /// The first of another server's channels that this one has, too. Nothing in what is no list.
     fn conflict<'a>(&self, data: &'a [u8]) -> Option<&'a str> {
         names(data).find(|name| {
-            let has_both = |own: &str| match is_literal(own.as_bytes()) {
-                true => matches(name.as_bytes(), own.as_bytes()),
-                false => overlap(own.as_bytes(), name.as_bytes()),
-            };
-            is_valid_channel_pattern(name) && self.channels().any(has_both)
+            is_valid_channel_pattern(name)
+                && self.channels().any(|own| overlap(own.as_bytes(), name.as_bytes()))
         })
     }
 }
@@ -106,11 +103,12 @@ struct RecentConnect {
     until: Monotonic,
 }
 
-/// Connects that are on their way, and the message that waits for one of them.
+/// Connects that are on their way, and the messages that wait for one of them: at most one of a connection, which is
+/// not read meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Registrations {
     recent: VecDeque<RecentConnect>,
-    held: Option<Held>,
+    held: Vec<Held>,
 }
 
 impl<D: Disk, R: Runtime> Core<D, R> {
@@ -206,7 +204,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(session) = self.hub.sessions.get_mut(connection) else { return false };
         session.stop = Some(Stop::Registration);
         let held = Held { connection, is_publish, payload: payload.into(), reply: reply.into() };
-        self.registrations.held = Some(held);
+        self.registrations.held.push(held);
         let wait_ms = until.since(now.mono).div_ceil(1_000_000);
         self.hub.set_timer(now, wait_ms, TimerEvent::Stan(TimerCall::Registration));
         true
@@ -214,18 +212,21 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// A client was registered, or its time is over: what was kept is tried again, and its connection read on.
     pub(crate) fn release_held(&mut self, now: Now) {
-        let Some(held) = self.registrations.held.take() else { return };
-        let Held { connection, is_publish, payload, reply } = held;
-        let Some(session) = self.hub.sessions.get_mut(connection) else { return };
-        session.stop = None;
-        if is_publish {
-            let reply = (!reply.is_empty()).then_some(&*reply);
-            self.on_channel_message(connection, &payload, reply, now);
-        } else {
-            self.on_subscription_request(connection, &payload, &reply, now);
-        }
-        if self.registrations.held.is_none() {
+        for held in std::mem::take(&mut self.registrations.held) {
+            let Held { connection, is_publish, payload, reply } = held;
+            let Some(session) = self.hub.sessions.get_mut(connection) else { continue };
+            assert!(
+                session.stop == Some(Stop::Registration),
+                "a kept message stops its connection"
+            );
+            session.stop = None;
             self.hub.wakes.push(connection);
+            if is_publish {
+                let reply = (!reply.is_empty()).then_some(&*reply);
+                self.on_channel_message(connection, &payload, reply, now);
+            } else {
+                self.on_subscription_request(connection, &payload, &reply, now);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Channels shared out among servers of one cluster id.
 
-use super::stan_client::{from_first, pub_msg};
+use super::stan_client::{from_first, line, pub_msg};
 use super::upstream::{HELLO, connect, connect_payload, message, opened, published, reply_of};
 use super::*;
 use crate::partition::Partition;
@@ -120,5 +120,33 @@ fn a_publish_waits_for_its_client() {
             let error = PubAck::decode(&ack).unwrap().error.to_owned();
             assert_eq!(error.is_empty(), is_registered, "{error}");
         }
+    }
+}
+
+/// Found reading the change again: the second that waited took the place of the first, which was never read on.
+#[test]
+fn several_connections_may_wait_for_a_client() {
+    let mut town = alone(1);
+    let peers = [town.enter(0), town.enter(0), town.enter(0)];
+    for peer in peers {
+        town.tell(peer, "SUB acks.> 1\r\n");
+    }
+    town.settle();
+    let connect = line("_STAN.discover.test-cluster", "answer.1", &connect_payload("me"));
+    town.offer(peers[0], &connect);
+    for (at, peer) in peers.into_iter().enumerate() {
+        let publish = line(
+            "_STAN.pub.test-cluster.mine.1",
+            &format!("acks.{at}"),
+            &pub_msg("me", "mine.1", "g"),
+        );
+        assert_eq!(town.offer(peer, &publish).next, Next::Wait, "its client is not there yet");
+    }
+    town.settle();
+    for (at, peer) in peers.into_iter().enumerate() {
+        let got = town.got(peer);
+        let acked = got.iter().any(|got| got.subject == format!("acks.{at}"));
+        assert!(acked, "{at}: {got:?}");
+        assert_eq!(town.say(peer, "PING\r\n"), "PONG\r\n", "{at} is read on");
     }
 }
