@@ -134,11 +134,11 @@ impl Stan {
             "shards are below their count"
         );
         Self {
-            subjects: match config.partition {
-                Some(_) => Subjects::new(&config.cluster_id, &config.discover_prefix)
-                    .partitioned(&config.cluster_id),
-                None => Subjects::new(&config.cluster_id, &config.discover_prefix),
-            },
+            subjects: Subjects::new(
+                &config.cluster_id,
+                &config.discover_prefix,
+                config.partition.is_some(),
+            ),
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),
             spares: SpareBuffers::default(),
             places: Places::new(config.shard_count),

@@ -182,9 +182,7 @@ impl Reader<'_> {
                 self.found.settings.authorization.set_certificate_users(is_mapped);
                 self.found.settings.tls = Some(spec);
             }
-            Action::AllowNonTls => {
-                self.found.settings.is_plain_allowed = entry.value.boolean()?;
-            }
+            Action::SetSwitch(set) => set(&mut self.found.settings, entry.value.boolean()?),
             Action::NoAuthUser => {
                 self.found.settings.authorization.set_no_auth_user(entry.value.text()?);
                 self.no_auth_user_at = Some(entry.place.clone());

@@ -74,9 +74,8 @@ impl<D: Disk> Shard<D> {
                 self.trim_channel(id);
             }
         }
-        if !self.trimmed.is_empty() && self.log.finished().is_none() {
-            self.log_trims();
-            self.lazy_since.get_or_insert(now.mono);
+        if self.log.finished().is_none() {
+            self.log_trims_lazily(now);
         }
     }
 
@@ -100,6 +99,11 @@ impl<D: Disk> Shard<D> {
                 }
             }
         }
+        self.log_trims_lazily(now);
+    }
+
+    /// Logs what was trimmed, with the next batch or a while from now.
+    fn log_trims_lazily(&mut self, now: Now) {
         if !self.trimmed.is_empty() {
             self.log_trims();
             self.lazy_since.get_or_insert(now.mono);

@@ -30,7 +30,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     #[must_use]
     pub fn is_lame_duck_over(&self, now: Now) -> bool {
         self.hub.lame_duck.is_some_and(|duck| now.mono >= duck.close_from())
-            && self.hub.sessions.ids().all(|id| self.upstream.is(id))
+            && self.hub.sessions.iter().all(|session| self.upstream.is(session.id))
     }
 
     /// Closes those whose turn it is, in the order of their slots.

@@ -23,12 +23,6 @@ impl Sessions {
         self.slots.len() - self.free.len()
     }
 
-    /// The names of all connections, in the order of their slots.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = ConnectionId> {
-        let sessions = self.slots.iter().filter_map(|slot| slot.session.as_deref());
-        sessions.map(|session| session.id)
-    }
-
     /// The connection, if it is still there.
     #[must_use]
     #[inline]

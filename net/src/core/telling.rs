@@ -17,17 +17,19 @@ impl Hub {
     /// A debug line about a STAN client or subscription.
     pub(crate) fn debug_streaming(&mut self, text: impl FnOnce() -> String) {
         if self.config.details.streaming_debug {
-            let detail = Detail { is_streaming: true, is_trace: false, text: text() };
-            self.notices.push(Notice::Detail(detail));
+            self.tell_streaming(false, text());
         }
     }
 
     /// A trace line about a channel.
     pub(crate) fn trace_streaming(&mut self, text: impl FnOnce() -> String) {
         if self.config.details.streaming_trace {
-            let detail = Detail { is_streaming: true, is_trace: true, text: text() };
-            self.notices.push(Notice::Detail(detail));
+            self.tell_streaming(true, text());
         }
+    }
+
+    fn tell_streaming(&mut self, is_trace: bool, text: String) {
+        self.notices.push(Notice::Detail(Detail { is_streaming: true, is_trace, text }));
     }
 
     /// Trace lines of an operation that came.

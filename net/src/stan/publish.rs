@@ -45,8 +45,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         self.hub.trace_streaming(|| {
             let PubMsg { client_id, subject, guid, .. } = &message;
             format!(
-                "[Client:{client_id}] Received message from publisher subj={subject} guid={}",
-                String::from_utf8_lossy(guid.as_ref())
+                "[Client:{client_id}] Received message from publisher subj={subject} guid={guid}"
             )
         });
         let Some((shard, is_direct)) = self.check_publish(id, &message, reply) else {

@@ -88,9 +88,10 @@ const ACK_DIGITS: [usize; 3] = [2, 16, 16];
 const REPLY_DIGITS: [usize; 2] = [4, 16];
 
 impl Subjects {
-    /// Those of `cluster_id`, with connect requests below `discover_prefix`.
+    /// Those of `cluster_id`, with connect requests below `discover_prefix`, and for a server that shares the cluster
+    /// with others.
     #[must_use]
-    pub fn new(cluster_id: &str, discover_prefix: &str) -> Self {
+    pub fn new(cluster_id: &str, discover_prefix: &str, is_partitioned: bool) -> Self {
         let connect = format!("{discover_prefix}.{cluster_id}");
         let is_usual = connect.as_bytes().starts_with(SERVICE_PREFIX);
         Self {
@@ -103,14 +104,8 @@ impl Subjects {
             unsubscribe: format!("_STAN.unsub.{cluster_id}"),
             close_subscription: format!("_STAN.subclose.{cluster_id}"),
             close: format!("_STAN.close.{cluster_id}"),
-            partition: None,
+            partition: is_partitioned.then(|| format!("_STAN.part.{cluster_id}")),
         }
-    }
-
-    /// The same for a server that shares the cluster with others.
-    #[must_use]
-    pub fn partitioned(self, cluster_id: &str) -> Self {
-        Self { partition: Some(format!("_STAN.part.{cluster_id}")), ..self }
     }
 
     /// Whether `subject` may be one of a service; most others are told apart by this.
@@ -239,7 +234,7 @@ mod tests {
 
     #[test]
     fn subjects_lead_to_services() {
-        let subjects = Subjects::new("c1", "_STAN.discover");
+        let subjects = Subjects::new("c1", "_STAN.discover", false);
         assert!(subjects.is_publish(b"_STAN.pub.c1.foo.bar"));
         assert!(!subjects.is_publish(b"_STAN.pub.c1."));
         assert!(!subjects.is_publish(b"_STAN.pub.c12.foo"));
@@ -247,7 +242,7 @@ mod tests {
         assert_eq!(subjects.service(b"_STAN.discover.c1.pings"), Some(Service::Ping));
         assert_eq!(subjects.service(b"_STAN.subclose.c1"), Some(Service::CloseSubscription));
         assert_eq!(subjects.service(b"_STAN.discover.c2"), None);
-        let subjects = Subjects::new("c1", "find.me");
+        let subjects = Subjects::new("c1", "find.me", false);
         assert_eq!(subjects.service(b"find.me.c1"), Some(Service::Connect));
         assert_eq!(subjects.service(b"find.me.c1.pings"), Some(Service::Ping));
         assert_eq!(subjects.service(b"_STAN.discover.c1"), None);

@@ -26,16 +26,6 @@ pub(super) fn subscriptions_max(settings: &mut FileSettings, text: &str) -> Resu
     Ok(())
 }
 
-/// `no_header_support`
-pub(super) fn no_headers(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
-    settings.connections.has_headers = match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" => false,
-        "false" | "no" | "off" => true,
-        _ => return Err(ValueError::NotASwitch),
-    };
-    Ok(())
-}
-
 /// `max_control_line`
 pub(super) fn control_line_bytes_max(
     settings: &mut FileSettings,

@@ -25,6 +25,8 @@ pub(super) enum Action {
     Listen,
     /// What has no flag.
     Set(fn(&mut FileSettings, &str) -> Result<(), ValueError>),
+    /// A switch that has no flag.
+    SetSwitch(fn(&mut FileSettings, bool)),
     /// A map with keys of its own.
     Block(&'static [Key]),
     /// Limits of single channels.
@@ -33,8 +35,6 @@ pub(super) enum Action {
     Authorization,
     /// TLS for clients.
     Tls,
-    /// Whether clients without TLS are served too.
-    AllowNonTls,
     /// The user that connections without credentials are.
     NoAuthUser,
     /// Nothing; a warning says why.
@@ -116,11 +116,14 @@ pub(super) static NATS_KEYS: &[Key] = &[
     key(&["operator", "operators", "resolver", "resolver_preload"], NO_ACCOUNTS),
     key(&["trusted_keys", "trusted", "mappings", "maps", "default_permissions"], NO_ACCOUNTS),
     key(&["tls"], Action::Tls),
-    key(&["allow_non_tls"], Action::AllowNonTls),
+    key(&["allow_non_tls"], Action::SetSwitch(|settings, is_on| settings.is_plain_allowed = is_on)),
     key(&["cluster"], NO_ROUTES),
     key(&["gateway", "leafnodes", "leaf"], NO_BRIDGE),
     key(&["jetstream", "websocket", "ws", "mqtt"], NO_PROTOCOL),
-    key(&["no_header_support"], Action::Set(net::no_headers)),
+    key(
+        &["no_header_support"],
+        Action::SetSwitch(|settings, is_on| settings.connections.has_headers = !is_on),
+    ),
     key(&["connect_error_reports", "reconnect_error_reports"], Action::Moot(NO_SUCH_LOG)),
     key(&["disable_sublist_cache", "no_sublist_cache"], Action::Moot("there is no such cache")),
     key(&["server_tags"], Action::Moot("tags place streams, which there are not")),

@@ -440,3 +440,9 @@ fn partitioning_needs_channels() {
     let error = read("-c %1", &[with]).unwrap_err();
     assert!(error.starts_with("partitioning needs this server's channels"), "{error}");
 }
+
+#[test]
+fn headers_can_be_left_out() {
+    assert!(!options("no_header_support: true").connections.has_headers);
+    assert!(options("no_header_support: false").connections.has_headers);
+}
