@@ -162,15 +162,16 @@ impl Authorization {
             None => Ok(None),
         };
         let default_identity: Identity = compile(spec.default_permissions.as_ref())?;
+        let identity_of = |permissions: Option<&PermissionSpec>| match permissions {
+            Some(_) => compile(permissions),
+            None => Ok(default_identity.clone()),
+        };
         let mut users = BTreeMap::new();
         for UserSpec { name, password, permissions } in &spec.users {
             if name.is_empty() {
                 return Err(AuthError::Empty);
             }
-            let identity = match permissions {
-                Some(_) => compile(permissions.as_ref())?,
-                None => default_identity.clone(),
-            };
+            let identity = identity_of(permissions.as_ref())?;
             let password = match password.is_empty() && spec.has_certificate_users {
                 true => Secret::None,
                 false => Secret::new(password)?,
@@ -182,10 +183,7 @@ impl Authorization {
         }
         let mut keys = BTreeMap::new();
         for KeySpec { key, permissions } in &spec.keys {
-            let identity = match permissions {
-                Some(_) => compile(permissions.as_ref())?,
-                None => default_identity.clone(),
-            };
+            let identity = identity_of(permissions.as_ref())?;
             let parsed = UserKey::parse(key).ok_or_else(|| AuthError::Key(key.clone()))?;
             if keys.insert(parsed, identity).is_some() {
                 return Err(AuthError::Duplicate(key.clone()));
