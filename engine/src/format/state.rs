@@ -144,7 +144,12 @@ fn created(get: &mut Reader<'_>) -> Option<StateRecord> {
 }
 
 fn trimmed(get: &mut Reader<'_>) -> Option<StateRecord> {
-    Some(StateRecord::Trimmed { id: ChannelId(get.u64()?), first: Sequence(get.u64()?) })
+    Some(StateRecord::Trimmed { id: ChannelId(get.u64()?), first: sequence(get)? })
+}
+
+/// A sequence with another after it: the greatest number is no message's.
+fn sequence(get: &mut Reader<'_>) -> Option<Sequence> {
+    get.u64().filter(|number| *number < u64::MAX).map(Sequence)
 }
 
 fn client_key(get: &mut Reader<'_>) -> Option<ClientKey> {
@@ -188,11 +193,11 @@ fn subscription(get: &mut Reader<'_>) -> Option<SubscriptionState> {
 }
 
 fn position(get: &mut Reader<'_>) -> Option<SubscriptionPosition> {
-    let (id, last_sent, count) = (SubscriptionId(get.u64()?), Sequence(get.u64()?), get.u32()?);
+    let (id, last_sent, count) = (SubscriptionId(get.u64()?), sequence(get)?, get.u32()?);
     let mut pending = Vec::new();
     for _ in 0..count {
         let run = PendingRun {
-            first: Sequence(get.u64()?),
+            first: sequence(get)?,
             count: get.u32()?,
             redelivery_count: get.u32()?,
         };

@@ -287,6 +287,27 @@ fn state_records_come_back_and_half_of_one_is_corrupt() {
     assert_eq!(decode_state(&[0xff, 1, 2]), DecodedState::Unknown(0xff));
 }
 
+/// Whoever reads a record may ask for the sequence behind each one in it.
+#[test]
+fn a_state_record_with_the_greatest_number_for_a_sequence_is_corrupt() {
+    let last = Sequence(u64::MAX);
+    let position = |last_sent, pending| {
+        StateRecord::Position(SubscriptionPosition { id: SubscriptionId(4), last_sent, pending })
+    };
+    let run = |first, count| PendingRun { first, count, redelivery_count: 0 };
+    let records = [
+        StateRecord::Trimmed { id: ChannelId(1), first: last },
+        position(last, Vec::new()),
+        position(Sequence(1), vec![run(last, 0)]),
+        position(Sequence(1), vec![run(last.previous(), 2)]),
+    ];
+    for record in records {
+        let mut bytes = Vec::new();
+        put_state(&mut bytes, &record);
+        assert_eq!(decode_state(&bytes), DecodedState::Corrupt, "{record:?}");
+    }
+}
+
 #[test]
 fn footers_come_back_and_damaged_ones_do_not() {
     let channels = [
