@@ -133,6 +133,17 @@ impl ChannelIndex {
         self.runs.get(run).map_or(TimePlace::None, |run| TimePlace::Run(*run))
     }
 
+    /// A time not after that of the first message from `sequence` on: that of the first one in its run or sealed
+    /// segment. None: there is no such message.
+    pub(crate) fn time_before(&self, sequence: Sequence) -> Option<Timestamp> {
+        let part = self.sealed.partition_point(|part| part.last < sequence);
+        if let Some(part) = self.sealed.get(part) {
+            return Some(part.first_time);
+        }
+        let run = self.runs.partition_point(|run| run.last() < sequence);
+        self.runs.get(run).map(|run| run.first_time)
+    }
+
     /// The first sequence there is.
     pub(crate) fn first(&self) -> Option<Sequence> {
         let sealed = self.sealed.front().map(|part| part.first);

@@ -146,6 +146,11 @@ impl<F: DiskFile> Log<F> {
         self.finished.as_ref()
     }
 
+    /// The size of the segment that takes frames; 0: there is none.
+    pub(crate) fn active_size_bytes(&self) -> u64 {
+        self.active.as_ref().map_or(0, |active| active.size_bytes)
+    }
+
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         self.uncommitted_bytes + self.open.size_bytes()
     }

@@ -32,6 +32,7 @@ mod checkpoints;
 mod hints;
 mod reads;
 mod recovered;
+mod report;
 mod requests;
 mod space;
 
@@ -40,6 +41,7 @@ pub(crate) use checkpoints::CheckpointWork;
 use hints::HintState;
 use reads::{FooterCache, MessageView, Reads};
 pub(crate) use reads::{READ_BYTES, ReadKey, ReadResult, ReadWork};
+pub use report::{ChannelView, Lag, ShardTotals, Stored};
 pub(crate) use space::FooterWork;
 
 /// Positions of subscriptions ride with the next batch; alone they wait this long.
@@ -82,6 +84,8 @@ pub struct Shard<D: Disk> {
     pub(crate) config: ShardConfig,
     pub(crate) log: Log<D::File>,
     channels: Channels,
+    /// What all channels keep.
+    stored: Stored,
     clients: BTreeMap<String, Client>,
     last_incarnation: u64,
     subscriptions: Subscriptions,
@@ -385,6 +389,8 @@ impl<D: Disk> Shard<D> {
             for run in &batch.runs {
                 let Some(channel) = self.channels.get_mut(run.table.channel) else { continue };
                 channel.commit(run);
+                self.stored.messages += u64::from(run.table.count);
+                self.stored.bytes += u64::from(run.bytes);
                 self.subscriptions.channel_committed(run.table.channel);
                 self.trim_channel(run.table.channel);
             }

@@ -19,11 +19,13 @@ use crate::types::{Monotonic, ShardId};
 mod commits;
 mod jobs;
 mod slots;
+mod statistics;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use slots::ChannelSlots;
+pub use statistics::{CommitStatistics, Distribution};
 pub use store::{StoreInfo, open_store};
 
 /// Bytes of recent messages that a core keeps in memory. Touching fresh memory for 64 MiB cost a tenth of the CPU of the
@@ -128,6 +130,7 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     is_waiting: Cell<bool>,
     /// The shard whose turn it is to seal.
     turn: Cell<usize>,
+    statistics: RefCell<CommitStatistics>,
     bell: Doorbell,
     progressed: RefCell<BTreeSet<ShardId>>,
     /// Superblock, checkpoint and removal tasks on their way, per shard: one at a time each.
@@ -178,6 +181,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             pause_end: Cell::default(),
             is_waiting: Cell::new(false),
             turn: Cell::new(0),
+            statistics: RefCell::default(),
             bell: Doorbell::default(),
             progressed: RefCell::default(),
             busy: RefCell::default(),
@@ -217,6 +221,11 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
     /// The shards that moved since the last call: visit these after the doorbell.
     pub fn take_progressed(&self) -> Vec<ShardId> {
         std::mem::take(&mut *self.core.progressed.borrow_mut()).into_iter().collect()
+    }
+
+    /// What its commits have cost since the start.
+    pub fn statistics(&self) -> CommitStatistics {
+        self.core.statistics.borrow().clone()
     }
 
     /// Commits what is open, writes checkpoints and hints, and returns when all is on disk.

@@ -120,6 +120,11 @@ impl Channels {
         self.by_id.len()
     }
 
+    /// All names, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &CompactString> {
+        self.slots.iter().flatten().map(|channel| &channel.name)
+    }
+
     /// All numbers, in order.
     pub(crate) fn ids(&self) -> Vec<ChannelId> {
         let mut ids: Vec<_> = self.by_id.keys().copied().collect();

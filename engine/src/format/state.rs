@@ -196,11 +196,8 @@ fn position(get: &mut Reader<'_>) -> Option<SubscriptionPosition> {
     let (id, last_sent, count) = (SubscriptionId(get.u64()?), sequence(get)?, get.u32()?);
     let mut pending = Vec::new();
     for _ in 0..count {
-        let run = PendingRun {
-            first: sequence(get)?,
-            count: get.u32()?,
-            redelivery_count: get.u32()?,
-        };
+        let run =
+            PendingRun { first: sequence(get)?, count: get.u32()?, redelivery_count: get.u32()? };
         run.first.0.checked_add(u64::from(run.count))?;
         pending.push(run);
     }

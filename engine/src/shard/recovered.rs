@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::checkpoints::CheckpointState;
 use super::hints::HintState;
 use super::reads::{FooterCache, Reads};
-use super::{Shard, ShardConfig};
+use super::{Shard, ShardConfig, Stored};
 use crate::channel::{Channel, Channels};
 use crate::checkpoint::Checkpoint;
 use crate::clock::RetentionClock;
@@ -268,6 +268,7 @@ impl<D: Disk> Shard<D> {
             id,
             log: Log::new(id, config.store.clone(), config.tuning, recovered.term, recovered.end),
             channels: state.channels,
+            stored: Stored::default(),
             clients: state
                 .clients
                 .into_values()
@@ -321,6 +322,7 @@ impl<D: Disk> Shard<D> {
             }
             channel.committed = channel.last;
             channel.recount();
+            self.stored.replace(Stored::default(), Stored::of(channel));
             channel.first = channel.index.first().unwrap_or(channel.last.next()).max(channel.first);
             self.config.slots.take_existing();
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::Shard;
+use super::{Shard, Stored};
 use crate::disk::Disk;
 use crate::format::footer::put_footer;
 use crate::index::{Run, Taken};
@@ -57,7 +57,9 @@ impl<D: Disk> Shard<D> {
             Some(u64::from(tail.get((run.segment, run.block))?.record_length(run.record)))
         };
         let segments = &mut self.segments;
+        let before = Stored::of(channel);
         channel.trim_to_limits(size_of, |gone| note_gone(segments, gone));
+        self.stored.replace(before, Stored::of(channel));
         if channel.is_trim_unlogged {
             self.trimmed.insert(id);
         }
@@ -85,7 +87,9 @@ impl<D: Disk> Shard<D> {
         for id in self.channels.ids() {
             let channel = self.channels.get_mut(id).expect("listed just now");
             let segments = &mut self.segments;
+            let before = Stored::of(channel);
             channel.trim_to_age(clock, |gone| note_gone(segments, gone));
+            self.stored.replace(before, Stored::of(channel));
             if channel.is_trim_unlogged {
                 self.trimmed.insert(id);
             }
@@ -120,6 +124,7 @@ impl<D: Disk> Shard<D> {
     pub(super) fn drop_channel(&mut self, id: ChannelId) {
         self.subscriptions.end_channel(id);
         if let Some(mut channel) = self.channels.remove(id) {
+            self.stored.replace(Stored::of(&channel), Stored::default());
             let after = channel.last.next();
             let segments = &mut self.segments;
             channel.trim_before(after, |gone| note_gone(segments, gone));

@@ -19,6 +19,7 @@ use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Time
 mod damage;
 mod failing;
 mod limits;
+mod totals;
 
 type SimStorage = Storage<SimDisk, SimRuntime>;
 
