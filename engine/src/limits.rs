@@ -69,6 +69,17 @@ impl LimitRule {
         self.pattern.iter().all(|part| matches!(part, NamePart::Exactly(_)))
     }
 
+    /// The pattern as text: `orders.*.>`.
+    #[must_use]
+    pub fn pattern_text(&self) -> String {
+        let parts = self.pattern.iter().map(|part| match part {
+            NamePart::Exactly(text) => text.as_ref(),
+            NamePart::Any => "*",
+            NamePart::Rest => ">",
+        });
+        parts.collect::<Vec<_>>().join(".")
+    }
+
     fn matches(&self, name: &str) -> bool {
         let mut parts = name.split('.');
         for part in &self.pattern {
@@ -109,6 +120,22 @@ impl ChannelLimitRules {
     pub fn of(&self, name: &str) -> ChannelLimits {
         let matching = self.rules.iter().filter(|rule| rule.matches(name));
         matching.fold(self.general, |wider, rule| rule.over(wider))
+    }
+
+    /// The limits of channels that no rule speaks of.
+    #[must_use]
+    pub fn general(&self) -> ChannelLimits {
+        self.general
+    }
+
+    /// Each rule's pattern with the limits it leads to, those taken from wider rules included.
+    pub fn patterns(&self) -> impl Iterator<Item = (String, ChannelLimits)> {
+        self.rules.iter().map(|rule| {
+            let text = rule.pattern_text();
+            // A wider pattern matches a narrower one's text as it matches names.
+            let limits = self.of(&text);
+            (text, limits)
+        })
     }
 
     /// Whether time alone can remove messages or channels.
@@ -208,6 +235,10 @@ mod tests {
         assert_eq!(rules.of("a.b.c"), inherited);
         assert_eq!(rules.of("a.b.d"), ChannelLimits { age_ms_max: 0, ..inherited });
         assert_eq!(rules.of("x"), GENERAL);
+        let patterns: Vec<_> = rules.patterns().collect();
+        assert_eq!(patterns[0], ("a.>".to_owned(), rules.of("a.x")));
+        assert_eq!(patterns[1], ("a.*.*".to_owned(), rules.of("a.x.y")));
+        assert_eq!(patterns[2], ("a.b.c".to_owned(), inherited));
         assert!(rules.has_time_limit());
         assert!(!ChannelLimitRules::from(GENERAL).has_time_limit());
     }

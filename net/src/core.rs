@@ -12,6 +12,7 @@ mod leave_taking;
 mod pacing;
 mod protocol;
 mod reload;
+mod reporting;
 mod routing;
 mod sessions;
 mod startup;
@@ -21,7 +22,7 @@ mod tests;
 mod windows;
 
 pub(crate) use barrier::Then;
-pub use hub::{Hub, Notice, TimerEvent};
+pub use hub::{Hub, Notice, Tally, TimerEvent};
 pub use reload::RuntimeSettings;
 pub(crate) use routing::take;
 pub use routing::{Found, Message};
@@ -35,6 +36,7 @@ use weirlog_engine::shard::{Dispatched, Shard};
 use weirlog_engine::storage::Storage;
 use weirlog_engine::types::{Monotonic, Now, ShardId};
 
+use crate::address::Address;
 use crate::auth::nonce;
 use crate::config::NetConfig;
 use crate::ids::{ConnectionId, CoreId};
@@ -50,6 +52,7 @@ use crate::upstream::Upstream;
 use access::AUTHORIZATION_VIOLATION;
 use barrier::Barrier;
 use delivery::Courier;
+use reporting::connection_report;
 use startup::Startup;
 
 /// What became of a connection's bytes.
@@ -116,9 +119,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         &self.storage
     }
 
-    /// A connection was accepted from `client_ip`.
-    pub fn connection_opened(&mut self, client_ip: String, now: Now) -> ConnectionId {
-        let id = self.hub.open(client_ip, now.mono);
+    /// A connection was accepted from `address`.
+    pub fn connection_opened(&mut self, address: Address, now: Now) -> ConnectionId {
+        let id = self.hub.open(address, now);
         let Some(session) = self.hub.sessions.get_mut(id) else { return id };
         if self.hub.config.authorization.as_ref().is_some_and(|auth| auth.wants_signatures()) {
             session.nonce = Some(nonce(&mut self.hub.rng));
@@ -150,6 +153,18 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.certificate_names = names;
         }
         self.await_credentials(id, now);
+    }
+
+    /// How many cores there are.
+    #[must_use]
+    pub fn core_count(&self) -> usize {
+        self.hub.links.core_count()
+    }
+
+    /// The settings of now.
+    #[must_use]
+    pub fn config(&self) -> &NetConfig {
+        &self.hub.config
     }
 
     /// TLS for clients.
@@ -228,6 +243,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let Some(mut session) = self.hub.sessions.remove(id) else { return };
         if self.upstream.is(id) {
             self.upstream_closed();
+        } else {
+            let mut gone = connection_report(&session, now);
+            gone.standing.closed_at = Some(now.wall);
+            self.hub.closed.push(gone);
         }
         self.hub.unacked_bytes -= session.unacked_bytes;
         for (index, subscription) in session.subscriptions.take_all() {
@@ -430,8 +449,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             LinkMessage::Interest(change) => self.hub.on_remote_interest(from, &change),
             LinkMessage::Routes(batch) => self.hub.on_routes(&batch),
             LinkMessage::Publishes(batch) => self.on_publishes(from, &batch, now),
-            LinkMessage::PubAcks { connection, is_direct, bytes, published_bytes } => {
-                self.acked(connection, is_direct, bytes, published_bytes);
+            LinkMessage::PubAcks { connection, is_direct, lines, published_bytes } => {
+                self.acked(connection, is_direct, lines, published_bytes);
             }
             LinkMessage::Acks(acks) => {
                 for ack in acks {
@@ -450,6 +469,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             }
             LinkMessage::Stan(message) => self.on_stan_message(from, message, now),
             LinkMessage::Settings(settings) => self.on_settings(&settings, now),
+            LinkMessage::Inquiry(ticket, inquiry) => {
+                let report = self.report(&inquiry, now);
+                self.hub.links.push(from, LinkMessage::Report(ticket, report));
+            }
+            LinkMessage::Report(ticket, report) => self.hub.reports.push((ticket, report)),
         }
     }
 }

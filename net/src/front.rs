@@ -2,6 +2,7 @@
 //! out, rings bells, and never keeps the core borrowed over a wait.
 
 mod line;
+pub mod monitor;
 mod passwords;
 mod reader;
 #[cfg(test)]
@@ -24,11 +25,13 @@ use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::types::Monotonic;
 
+use crate::address::Address;
 use crate::auth::PasswordCheck;
 use crate::core::{Core, Notice, RuntimeSettings};
 use crate::ids::ConnectionId;
 use crate::mesh::{Incoming, Mesh};
 use line::Line;
+use monitor::Reports;
 use reader::SCRATCH_SIZE_BYTES;
 use wire::Wire;
 
@@ -49,6 +52,7 @@ pub struct Front<D: Disk, R: Runtime> {
     /// Passwords that wait to be compared; the core bounds their number.
     passwords: RefCell<VecDeque<(ConnectionId, PasswordCheck)>>,
     password_bell: Doorbell,
+    reports: Reports,
     on_notice: Box<dyn Fn(Notice)>,
 }
 
@@ -68,6 +72,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             handshakes: Cell::new(0),
             passwords: RefCell::default(),
             password_bell: Doorbell::default(),
+            reports: Reports::default(),
             on_notice,
         })
     }
@@ -94,8 +99,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             return;
         }
         let stream = socket.bind_to_executor();
-        let client_ip =
-            stream.peer_addr().map(|address| address.ip().to_string()).unwrap_or_default();
+        let address = stream.peer_addr().map(Address::from).unwrap_or_default();
         // Without it small answers wait for the client's delayed acks; a socket that refuses is about to close.
         let _ = stream.set_nodelay(true);
         // Else the kernel keeps the port from other programs for a minute after this side closed first: it lets one in
@@ -103,10 +107,10 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         let _ = socket2::SockRef::from(&stream).set_reuse_address(true);
         let tls = self.core.borrow().tls();
         if let Some(tls) = tls {
-            self.welcome(client_ip, stream, tls);
+            self.welcome(address, stream, tls);
             return;
         }
-        let id = self.with_core(|core, now| core.connection_opened(client_ip, now));
+        let id = self.with_core(|core, now| core.connection_opened(address, now));
         let line = self.add_line(id, Wire::Plain(stream));
         glommio::spawn_local(self.clone().read_loop(line)).detach();
     }
@@ -196,6 +200,9 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         if !checks.is_empty() {
             self.passwords.borrow_mut().extend(checks);
             self.password_bell.ring();
+        }
+        for (ticket, report) in core.take_reports() {
+            self.reports.arrive(ticket, report);
         }
         for notice in core.take_notices() {
             (self.on_notice)(notice);

@@ -11,7 +11,7 @@ use crate::ids::ConnectionId;
 use crate::session::Session;
 
 /// Clients gate features on this: all that a server of this version serves without JetStream is served here.
-const PROTOCOL_VERSION: &str = "2.10.0";
+pub(crate) const PROTOCOL_VERSION: &str = "2.10.0";
 /// The NATS protocol version: async INFO and echo are understood.
 const PROTOCOL: u8 = 1;
 
@@ -75,7 +75,7 @@ pub fn info_json(config: &NetConfig, session: &Session, kind: InfoKind) -> Vec<u
         headers: config.has_headers,
         max_payload: config.payload_size_bytes_max,
         client_id: session.number,
-        client_ip: &session.client_ip,
+        client_ip: &session.address.host,
         auth_required: is_auth_required.then_some(true),
         nonce: session.nonce.as_deref(),
         tls_required: tls.and_then(|tls| (!tls.is_plain_allowed).then_some(true)),
@@ -103,8 +103,9 @@ mod tests {
     fn an_info_is_one_object_with_the_fields_clients_read() {
         let config = NetConfig { server_name: "n\"1".to_owned(), ..NetConfig::default() };
         let id = ConnectionId { slot: 0, generation: 0 };
-        let now = weirlog_engine::types::Monotonic::default();
-        let session = Session::new(id, 7, "127.0.0.1".to_owned(), now);
+        let now = weirlog_engine::types::Now::default();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 5000)).into();
+        let session = Session::new(id, 7, address, now);
         let json = info_json(&config, &session, InfoKind::First);
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["server_name"], "n\"1");

@@ -7,12 +7,15 @@
 //! A [`core::Core`] is everything of one executor but sockets and channels: events go in with the time, what is to be
 //! written or sent comes out. So a simulator can run the whole server.
 
+pub mod address;
 pub mod auth;
+mod closed_connections;
 pub mod conf;
 pub mod config;
 pub mod connection_count;
 pub mod core;
 pub mod detail;
+pub mod flow;
 pub mod front;
 pub mod ids;
 pub mod info;
@@ -20,6 +23,7 @@ pub mod interest;
 pub mod lame_duck;
 pub mod link;
 pub mod mesh;
+pub mod monitor;
 pub mod nats;
 pub mod outbox;
 pub mod partition;

@@ -8,11 +8,13 @@ pub use responses::Responses;
 pub use subscriptions::{Counted, Subscription, Subscriptions};
 
 use weirlog_engine::request::ClientKey;
-use weirlog_engine::types::{Monotonic, ShardId, SubscriptionId};
+use weirlog_engine::types::{Monotonic, Now, ShardId, SubscriptionId};
 
+use crate::address::Address;
 use crate::auth::{Identity, Login, Permissions};
 use crate::connection_count::CountedConnection;
 use crate::detail::SentLines;
+use crate::flow::Traffic;
 use crate::ids::{ConnectionId, CoreId};
 use crate::info::Connect;
 use crate::link::{Credit, Marks};
@@ -51,8 +53,14 @@ pub struct Session {
     pub id: ConnectionId,
     /// The number shown to the client.
     pub number: u64,
-    /// The client's address, without port.
-    pub client_ip: String,
+    /// The other end.
+    pub address: Address,
+    /// When it was opened.
+    pub opened_at: Now,
+    /// What was said on it.
+    pub traffic: Traffic,
+    /// Why this side closes it, as the client is told; none: the client closes it, or nothing is said.
+    pub closing_text: Option<Box<str>>,
     /// What waits to be written.
     pub outbox: Outbox,
     /// The last CONNECT, or what holds without one.
@@ -147,11 +155,14 @@ impl Session {
 
     /// A connection as it is after accept.
     #[must_use]
-    pub fn new(id: ConnectionId, number: u64, client_ip: String, now: Monotonic) -> Self {
+    pub fn new(id: ConnectionId, number: u64, address: Address, now: Now) -> Self {
         Self {
             id,
             number,
-            client_ip,
+            address,
+            opened_at: now,
+            traffic: Traffic::default(),
+            closing_text: None,
             outbox: Outbox::default(),
             options: Connect::default(),
             greeting: Greeting::First,
@@ -170,7 +181,7 @@ impl Session {
             is_closing: false,
             is_cut: false,
             is_flush_due: false,
-            active_at: now,
+            active_at: now.mono,
             pings_out: 0,
             pinged_at: None,
             round_trip_ns: None,

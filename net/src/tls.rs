@@ -124,6 +124,8 @@ pub struct TlsSpec {
 #[derive(Clone)]
 pub struct TlsServer {
     pub(crate) config: Arc<ServerConfig>,
+    /// The same certificate for those that need none of their own: see [`crate::monitor`].
+    pub(crate) open_config: Arc<ServerConfig>,
     pub(crate) timeout_ms: u64,
     pub(crate) order: HandshakeOrder,
     pub(crate) client_certificates: ClientCertificates,
@@ -186,8 +188,14 @@ impl TlsServer {
         let config = builder
             .with_single_cert(certificates, key)
             .map_err(|error| unusable(error.to_string()))?;
+        let open_config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| unusable(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(config.cert_resolver.clone());
         Ok(Self {
             config: Arc::new(config),
+            open_config: Arc::new(open_config),
             timeout_ms: spec.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT),
             order: spec.order,
             client_certificates: spec.client_certificates,

@@ -12,6 +12,7 @@ use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::Now;
 
+use crate::address::Address;
 use crate::core::{Core, Message, Notice, TimerEvent};
 use crate::ids::ConnectionId;
 use crate::info::Connect;
@@ -169,9 +170,9 @@ impl Upstream {
 
 impl<D: Disk, R: Runtime> Core<D, R> {
     /// The edge has connected to another server at `address`. One at a time.
-    pub fn upstream_opened(&mut self, address: String, login: Login, now: Now) -> ConnectionId {
+    pub fn upstream_opened(&mut self, address: Address, login: Login, now: Now) -> ConnectionId {
         assert!(self.upstream.current.is_none(), "one at a time");
-        let id = self.hub.open(address, now.mono);
+        let id = self.hub.open(address, now);
         if let Some(session) = self.hub.sessions.get_mut(id) {
             session.options = Connect {
                 verbose: false,

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketA
 use std::sync::Arc;
 use std::time::Duration;
 
-use weirlog_engine::limits::{ChannelLimitRules, NamePart};
+use weirlog_engine::limits::{ChannelLimitRules, LimitRule};
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_net::auth::{AuthError, Authorization};
 use weirlog_net::config::NetConfig;
@@ -86,14 +86,7 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
 
 /// The channels of this server, if it shares its cluster id.
 fn partition(options: &Options) -> Option<Arc<Partition>> {
-    let channels = options.limit_rules.iter().map(|rule| {
-        let parts = rule.pattern.iter().map(|part| match part {
-            NamePart::Exactly(text) => text.as_ref(),
-            NamePart::Any => "*",
-            NamePart::Rest => ">",
-        });
-        parts.collect::<Vec<_>>().join(".")
-    });
+    let channels = options.limit_rules.iter().map(LimitRule::pattern_text);
     options.is_partitioned.then(|| Arc::new(Partition::new(channels.collect())))
 }
 

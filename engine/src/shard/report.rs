@@ -79,6 +79,22 @@ impl Stored {
     }
 }
 
+impl ShardTotals {
+    /// Adds another shard's.
+    pub fn add_all(&mut self, other: &Self) {
+        self.stored.messages += other.stored.messages;
+        self.stored.bytes += other.stored.bytes;
+        self.channels += other.channels;
+        self.subscriptions += other.subscriptions;
+        self.clients += other.clients;
+        self.segments += other.segments;
+        self.segment_bytes += other.segment_bytes;
+        self.uncommitted_bytes += other.uncommitted_bytes;
+        self.is_full |= other.is_full;
+        self.is_finished |= other.is_finished;
+    }
+}
+
 impl Lag {
     fn of(channel: &Channel, last_sent: Sequence) -> Self {
         let next = last_sent.next().max(channel.first);

@@ -82,17 +82,21 @@ impl Sink for Courier<'_> {
             redelivery_count: delivery.redelivery_count,
             crc32: 0,
         };
+        let payload_bytes = message.encoded_len();
+        let counters = &mut self.hub.tally.channels;
+        counters.messages.sent.add(payload_bytes);
+        counters.redelivered += u64::from(message.is_redelivered);
         match self.place(delivery.subscription, delivery.target) {
             Place::Nobody => {}
             Place::Here(subscriber) => {
-                self.hub.write_delivery(subscriber, delivery.target, &message)
+                self.hub.write_delivery(subscriber, delivery.target, &message, payload_bytes)
             }
             Place::There(core) => {
                 self.hub.push_delivery(
                     core,
                     (self.shard, delivery.subscription),
                     delivery.target,
-                    &message,
+                    (&message, payload_bytes),
                 );
             }
             Place::Many => {
@@ -122,19 +126,26 @@ impl Hub {
     }
 
     /// Writes `MSG target sid length` and the message to one subscriber of this core.
-    fn write_delivery(&mut self, to: Subscriber, target: &[u8], message: &MsgProto<'_>) {
+    fn write_delivery(
+        &mut self,
+        to: Subscriber,
+        target: &[u8],
+        message: &MsgProto<'_>,
+        payload_bytes: usize,
+    ) {
         let Some(session) = self.sessions.get_mut(to.connection) else { return };
         let Some(subscription) = session.subscriptions.get(to.index) else { return };
         if session.is_closing || subscription.is_denied(session.permissions(), target) {
             return;
         }
-        let payload_bytes = message.encoded_len();
         let sid = &subscription.sid;
         session.outbox.write_with(payload_bytes + target.len() + 64, |out| {
             emit::msg_head(out, target, sid, None, payload_bytes);
             message.encode(out);
             out.extend_from_slice(emit::LINE_END);
         });
+        session.traffic.sent.add(payload_bytes);
+        self.tally.traffic.sent.add(payload_bytes);
         let counted = session.subscriptions.count_delivery(to.index);
         self.mark_flush(to.connection);
         if counted == Counted::Last {
@@ -147,9 +158,8 @@ impl Hub {
         core: CoreId,
         key: super::windows::SubscriptionKey,
         target: &[u8],
-        message: &MsgProto<'_>,
+        (message, payload_bytes): (&MsgProto<'_>, usize),
     ) {
-        let payload_bytes = message.encoded_len();
         let (shard, subscription) = key;
         let entry = DeliveryEntry {
             shard,

@@ -6,13 +6,17 @@ use weirlog_engine::types::{Monotonic, Now, ShardId};
 
 use super::sessions::Sessions;
 use super::windows::Windows;
+use crate::address::Address;
 use crate::auth::PasswordCheck;
+use crate::closed_connections::ClosedConnections;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
 use crate::detail::Detail;
+use crate::flow::{ChannelTraffic, Flow, Traffic};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{Interest, RemoteInterest};
 use crate::lame_duck::LameDuck;
 use crate::link::{Credit, LinkMessage, Links};
+use crate::monitor::report::{Report, ReportTicket};
 use crate::nats::emit;
 use crate::nats::parse::ParseLimits;
 use crate::registry::Registry;
@@ -83,6 +87,45 @@ pub enum Notice {
     },
 }
 
+/// Why a slow consumer was closed, in the words of the reference's `/connz`; it is not told.
+const TOO_MUCH_WAITS: &str = "Slow Consumer (Pending Bytes)";
+const WRITES_MAKE_NO_PROGRESS: &str = "Slow Consumer (Write Deadline)";
+
+/// What a core has done since its start, for monitoring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages of core NATS, STAN's own among them.
+    pub traffic: Traffic,
+    /// Messages of channels.
+    pub channels: ChannelTraffic,
+    /// Connections closed because they did not read.
+    pub slow_consumers: u64,
+    /// Subscriptions made.
+    pub inserted: u64,
+    /// Subscriptions ended.
+    pub removed: u64,
+    /// Lookups of who gets a message.
+    pub lookups: u64,
+    /// Subscribers found by them, other cores not counted.
+    pub found: u64,
+    /// The most that one lookup found.
+    pub found_max: u64,
+}
+
+impl Tally {
+    /// Adds another core's.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        self.traffic.add_all(other.traffic);
+        self.channels.add_all(other.channels);
+        self.slow_consumers += other.slow_consumers;
+        self.inserted += other.inserted;
+        self.removed += other.removed;
+        self.lookups += other.lookups;
+        self.found += other.found;
+        self.found_max = self.found_max.max(other.found_max);
+    }
+}
+
 /// One core but for its shards.
 #[derive(Debug)]
 pub struct Hub {
@@ -91,6 +134,11 @@ pub struct Hub {
     pub(crate) links: Links,
     pub(crate) sessions: Sessions,
     pub(crate) connections_count: u64,
+    pub(crate) tally: Tally,
+    pub(crate) closed: ClosedConnections,
+    /// Answers of cores to questions of monitoring, and how many were asked.
+    pub(crate) reports: Vec<(ReportTicket, Report)>,
+    pub(crate) inquiries_count: u64,
     pub(crate) interest: Interest<Subscriber>,
     pub(crate) remote: RemoteInterest,
     /// Grows with each change of either interest.
@@ -134,6 +182,10 @@ impl Hub {
             links: Links::new(own, core_count),
             sessions: Sessions::default(),
             connections_count: 0,
+            tally: Tally::default(),
+            closed: ClosedConnections::new(core_count),
+            reports: Vec::new(),
+            inquiries_count: 0,
             interest: Interest::default(),
             remote: RemoteInterest::default(),
             interest_version: 1,
@@ -187,6 +239,14 @@ impl Hub {
         }
     }
 
+    /// Messages go to a connection.
+    pub(crate) fn count_sent(&mut self, id: ConnectionId, flow: Flow) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.traffic.sent.add_all(flow);
+            self.tally.traffic.sent.add_all(flow);
+        }
+    }
+
     /// Appends `bytes` to a connection's outbox.
     pub(crate) fn write_owned(&mut self, id: ConnectionId, bytes: Vec<u8>) {
         if self
@@ -211,6 +271,9 @@ impl Hub {
         }
         if let Some(session) = self.sessions.get_mut(id) {
             session.is_closing = true;
+            if let Some(text) = error_text {
+                session.closing_text.get_or_insert_with(|| text.into());
+            }
         }
         self.mark_flush(id);
     }
@@ -230,11 +293,15 @@ impl Hub {
         if session.is_cut {
             return;
         }
+        self.tally.slow_consumers += 1;
+        let is_too_much = session.outbox.len() > self.config.pending_bytes_max;
+        let text = if is_too_much { TOO_MUCH_WAITS } else { WRITES_MAKE_NO_PROGRESS };
+        session.closing_text.get_or_insert_with(|| text.into());
         session.is_closing = true;
         session.is_cut = true;
         self.notices.push(Notice::SlowConsumer {
             number: session.number,
-            client_ip: session.client_ip.clone(),
+            client_ip: session.address.host.clone(),
             pending_bytes: session.outbox.len(),
         });
         self.mark_flush(id);
@@ -342,10 +409,10 @@ impl Hub {
     }
 
     /// Adds a connection and greets it.
-    pub(crate) fn open(&mut self, client_ip: String, now: Monotonic) -> ConnectionId {
+    pub(crate) fn open(&mut self, address: Address, now: Now) -> ConnectionId {
         self.connections_count += 1;
         let core_count = self.links.core_count() as u64;
         let number = (self.connections_count - 1) * core_count + u64::from(self.own().0) + 1;
-        self.sessions.insert(|id| Session::new(id, number, client_ip, now))
+        self.sessions.insert(|id| Session::new(id, number, address, now))
     }
 }

@@ -48,7 +48,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// A message, for a channel, for the server or for subscribers.
     #[inline]
     fn on_publish(&mut self, id: ConnectionId, message: &Message<'_>, now: Now) {
-        let Some(session) = self.hub.sessions.get(id) else { return };
+        let Some(session) = self.hub.sessions.get_mut(id) else { return };
+        session.traffic.received.add(message.block.len());
+        self.hub.tally.traffic.received.add(message.block.len());
         let is_verbose = session.options.verbose;
         let no_responders = session.options.no_responders;
         if session.options.pedantic && !is_valid_publish(message.subject) {

@@ -88,6 +88,10 @@ impl Hub {
     pub(crate) fn lookup(&mut self, subject: &[u8], found: &mut Found) {
         self.interest.matches(subject, &mut found.here);
         self.remote.matches(subject, &mut found.there);
+        let count = (found.here.plain().len() + found.here.groups().len()) as u64;
+        self.tally.lookups += 1;
+        self.tally.found += count;
+        self.tally.found_max = self.tally.found_max.max(count);
     }
 
     /// The plain subscriber of this core that alone gets messages to `subject`.
@@ -148,7 +152,9 @@ impl Hub {
             return false;
         }
         let has_headers = session.options.headers;
-        write_message(&mut session.outbox, subscription, message, has_headers);
+        let bytes = write_message(&mut session.outbox, subscription, message, has_headers);
+        session.traffic.sent.add(bytes);
+        self.tally.traffic.sent.add(bytes);
         if let Some(reply) = message.reply
             && let Some(limits) = session.permissions().and_then(Permissions::responses)
         {
@@ -260,6 +266,7 @@ impl Hub {
         let subject = subscription.subject.clone();
         let queue = subscription.queue.clone();
         let index = session.subscriptions.insert(subscription);
+        self.tally.inserted += 1;
         let subscriber = Subscriber { connection: id, index };
         let change = self.interest.insert(&subject, queue.as_deref(), subscriber);
         self.announce(id, change);
@@ -274,6 +281,7 @@ impl Hub {
 
     /// Removes all subscriptions of a connection that is no longer among the sessions.
     pub(crate) fn forget_interest(&mut self, subscriber: Subscriber, subscription: Subscription) {
+        self.tally.removed += 1;
         let Subscription { subject, queue, .. } = subscription;
         let change = self.interest.remove(&subject, queue.as_deref(), subscriber);
         self.announce(subscriber.connection, change);
@@ -357,12 +365,13 @@ fn share(message: &Message<'_>, here: &Matches<Subscriber>) -> Option<Bytes> {
     is_worth_it.then(|| Bytes::copy_from_slice(message.block))
 }
 
+/// Returns the length of what was sent behind the head.
 fn write_message(
     outbox: &mut Outbox,
     subscription: &Subscription,
     message: &Message<'_>,
     has_headers: bool,
-) {
+) -> usize {
     let Message { subject, reply, block, .. } = *message;
     let sid = &subscription.sid;
     // Who does not understand headers gets what is behind them.
@@ -389,6 +398,7 @@ fn write_message(
             out.extend_from_slice(emit::LINE_END);
         });
     }
+    content.len()
 }
 
 fn length(bytes: &[u8]) -> u32 {

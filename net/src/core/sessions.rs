@@ -68,14 +68,15 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use weirlog_engine::types::Monotonic;
+    use weirlog_engine::types::Now;
 
     use super::*;
+    use crate::address::Address;
 
     #[test]
     fn the_name_of_a_closed_connection_names_nobody() {
         let mut sessions = Sessions::default();
-        let make = |id| Session::new(id, 1, String::new(), Monotonic(0));
+        let make = |id| Session::new(id, 1, Address::default(), Now::default());
         let first = sessions.insert(make);
         assert!(sessions.get(first).is_some());
         assert!(sessions.remove(first).is_some());

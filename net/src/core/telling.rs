@@ -55,7 +55,7 @@ impl Hub {
 
     fn tell_of(&mut self, id: ConnectionId, is_trace: bool, text: &str) {
         let Some(session) = self.sessions.get(id) else { return };
-        let text = format!("{} - cid:{} - {text}", session.client_ip, session.number);
+        let text = format!("{} - cid:{} - {text}", session.address.host, session.number);
         self.notices.push(Notice::Detail(Detail { is_streaming: false, is_trace, text }));
     }
 }

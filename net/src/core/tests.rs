@@ -3,6 +3,7 @@
 mod auth;
 mod discover;
 mod lame_duck;
+mod monitor;
 mod nats;
 mod partition;
 mod reference;
@@ -21,6 +22,7 @@ use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, Tuning, open
 use weirlog_engine::types::{ChannelLimits, Now, ShardId};
 
 use super::{Core, Intake, Next};
+use crate::address::Address;
 use crate::config::NetConfig;
 use crate::ids::{ConnectionId, CoreId};
 
@@ -123,7 +125,7 @@ impl Town {
     /// A connection to a core, with its greeting read.
     fn join(&mut self, core: usize) -> Peer {
         let now = self.now();
-        let id = self.cores[core].connection_opened("10.0.0.1".to_owned(), now);
+        let id = self.cores[core].connection_opened(Address::of_test(), now);
         let peer = Peer { core, id };
         assert!(self.heard(peer).starts_with("INFO {"));
         peer

@@ -18,6 +18,7 @@ use weirlog_engine::runtime::Runtime;
 
 use super::wire::{Tls, Wire};
 use super::{Front, first_of};
+use crate::address::Address;
 use crate::core::Notice;
 use crate::ids::ConnectionId;
 use crate::tls::{ClientCertificates, HandshakeOrder, TlsClient, TlsServer, certificate_names};
@@ -32,7 +33,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
     /// Takes over a socket whose client may, or must, speak TLS.
     pub(super) fn welcome(
         self: &Rc<Self>,
-        client_ip: String,
+        address: Address,
         socket: TcpStream,
         tls: Arc<TlsServer>,
     ) {
@@ -42,13 +43,13 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         self.handshakes.set(self.handshakes.get() + 1);
         let front = self.clone();
         glommio::spawn_local(async move {
-            front.clone().greet(client_ip, socket, &tls).await;
+            front.clone().greet(address, socket, &tls).await;
             front.handshakes.set(front.handshakes.get() - 1);
         })
         .detach();
     }
 
-    async fn greet(self: Rc<Self>, client_ip: String, socket: TcpStream, tls: &TlsServer) {
+    async fn greet(self: Rc<Self>, address: Address, socket: TcpStream, tls: &TlsServer) {
         let is_client_first = match tls.order {
             HandshakeOrder::InfoFirst => false,
             HandshakeOrder::HandshakeFirst => true,
@@ -58,13 +59,13 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             }
         };
         let open =
-            |client_ip: String| self.with_core(|core, now| core.connection_opened(client_ip, now));
-        let greeted = (!is_client_first).then(|| open(client_ip.clone()));
+            |address: Address| self.with_core(|core, now| core.connection_opened(address, now));
+        let greeted = (!is_client_first).then(|| open(address.clone()));
         let time = Duration::from_millis(tls.timeout_ms);
         let secured = self.within(time, self.secure(greeted, socket, tls)).await;
         let reason = match secured {
             Some(Ok(wire)) => {
-                let id = greeted.unwrap_or_else(|| open(client_ip));
+                let id = greeted.unwrap_or_else(|| open(address.clone()));
                 self.enter(id, wire, tls);
                 return;
             }
@@ -74,7 +75,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         if let Some(id) = greeted {
             self.with_core(|core, now| core.connection_closed(id, now));
         }
-        (self.on_notice)(Notice::HandshakeFailed { client_ip, reason });
+        (self.on_notice)(Notice::HandshakeFailed { client_ip: address.host, reason });
     }
 
     /// Begins the session.
@@ -149,7 +150,7 @@ pub(super) async fn join_tls(host: &str, socket: TcpStream, tls: &TlsClient) -> 
     handshake(socket, session.into()).await
 }
 
-async fn handshake(socket: TcpStream, session: Connection) -> io::Result<Wire> {
+pub(super) async fn handshake(socket: TcpStream, session: Connection) -> io::Result<Wire> {
     let mut tls = Box::new(Tls::new(socket, session));
     poll_fn(|context| tls.poll_handshake(context)).await?;
     Ok(Wire::Tls(tls))

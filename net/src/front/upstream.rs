@@ -15,6 +15,7 @@ use weirlog_engine::runtime::Runtime;
 use super::Front;
 use super::tls::join_tls;
 use super::wire::Wire;
+use crate::address::Address;
 use crate::tls::TlsClient;
 use crate::upstream::{GREETING_SIZE_BYTES_MAX, Login, TlsOffer, UpstreamState};
 
@@ -110,7 +111,8 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         let _ = stream.set_nodelay(true);
         let (greeting, wire) = self.greeted(server, stream, tls).await.map_err(failed)?;
         let login = server.login.clone();
-        let id = self.with_core(|core, now| core.upstream_opened(name.clone(), login, now));
+        let there = Address { host: server.host.clone(), port: server.port };
+        let id = self.with_core(|core, now| core.upstream_opened(there, login, now));
         let line = self.add_line(id, wire);
         self.with_core(|core, now| core.on_bytes(id, &greeting, now));
         let reading = glommio::spawn_local(self.clone().read_loop(line.clone()));

@@ -10,7 +10,9 @@ use weirlog_engine::types::{Sequence, ShardId, SubscriptionId};
 use crate::core::RuntimeSettings;
 use crate::ids::{ConnectionId, CoreId};
 use crate::interest::InterestChange;
+use crate::monitor::report::{Inquiry, Report, ReportTicket};
 use crate::stan::connect::ConnectCall;
+use crate::stan::waiters::AckLines;
 
 /// One message of a link; they are applied in order.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub enum LinkMessage {
         /// Whether the bytes go to the connection as they are; else each line is routed by its subject.
         is_direct: bool,
         /// The lines.
-        bytes: Vec<u8>,
+        lines: AckLines,
         /// What is to be given back to the connection's credit.
         published_bytes: usize,
     },
@@ -42,6 +44,10 @@ pub enum LinkMessage {
     Stan(StanMessage),
     /// Settings that have changed.
     Settings(Arc<RuntimeSettings>),
+    /// A question of monitoring; it is answered by a report of the same ticket.
+    Inquiry(ReportTicket, Inquiry),
+    /// Its answer.
+    Report(ReportTicket, Report),
 }
 
 /// Messages for channels, each `channel, payload, ack line` in one piece.
@@ -70,6 +76,8 @@ pub struct PublishEntry {
     pub reply_bytes: u32,
     /// Length of the ack line.
     pub ack_bytes: u32,
+    /// Length of the ack in it; 0: there is no line.
+    pub ack_payload_bytes: u32,
 }
 
 /// Channel messages, each `target, encoded message` in one piece.

@@ -66,6 +66,11 @@ impl Subscriptions {
         self.slots.get(index as usize)?.as_ref()
     }
 
+    /// All of them, by index.
+    pub fn iter(&self) -> impl Iterator<Item = &Subscription> {
+        self.slots.iter().flatten()
+    }
+
     /// The index of the one that the client calls `sid`.
     #[must_use]
     pub fn index_of(&self, sid: &[u8]) -> Option<u32> {

@@ -16,6 +16,7 @@ use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, open_store};
 use weirlog_engine::types::{Monotonic, Now, ShardId};
 
 use super::network::{Connection, Pipe};
+use crate::address::Address;
 use crate::config::NetConfig;
 use crate::core::{Core, Next, Notice};
 use crate::front::first_of;
@@ -255,7 +256,7 @@ impl Edge {
     }
 
     fn accept(self: &Rc<Self>, connection: Rc<Connection>) {
-        let id = self.with_core(|core, now| core.connection_opened("10.0.0.1".to_owned(), now));
+        let id = self.with_core(|core, now| core.connection_opened(Address::default(), now));
         let line = Rc::new(Line {
             id,
             connection,

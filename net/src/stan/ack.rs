@@ -43,6 +43,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// An ack for a shard of this core.
     #[inline]
     pub(crate) fn on_subscription_ack(&mut self, ack: SubscriptionAck, now: Now) {
+        self.hub.tally.channels.acked += 1;
         let SubscriptionAck { shard, subscription, token, sequence } = ack;
         self.with_shard(shard, |shard| shard.ack(subscription, token, sequence, now));
     }

@@ -8,10 +8,11 @@ use weirlog_engine::types::{Content, Now, ShardId};
 
 use super::Stan;
 use super::errors;
-use super::waiters::{Origin, Waiter, ack_lines, append_ack, refuse_all};
+use super::waiters::{AckLines, Origin, Waiter, ack_lines, append_ack, refuse_all};
 use super::wire::{PubAck, PubMsg};
 use crate::config::{CONNECTION_UNACKED_BYTES_MAX, CORE_UNACKED_BYTES_MAX, PUBLISH_OVERHEAD_BYTES};
 use crate::core::{Core, Hub, Message, Notice, Then};
+use crate::flow::Flow;
 use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, PublishBatch, PublishEntry};
 use crate::nats::emit;
@@ -36,6 +37,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.refuse_publish(reply, "");
             return;
         };
+        self.hub.tally.channels.messages.received.add(payload.len());
         if self.hub.config.partition.is_some()
             && (!self.serves_channel(message.subject)
                 || self.holds_publish(id, &message, (payload, reply), now))
@@ -78,8 +80,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                     (origin, published_bytes),
                     spares,
                     |out| {
-                        if !reply.is_empty() {
-                            append_ack(out, head, message.guid);
+                        if reply.is_empty() {
+                            Flow::default()
+                        } else {
+                            append_ack(out, head, message.guid)
                         }
                     },
                 );
@@ -208,9 +212,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             batch.bytes.extend_from_slice(message.data);
             batch.bytes.extend_from_slice(message.reply.as_bytes());
             let before = batch.bytes.len();
-            if let Some(head) = head {
-                append_ack(&mut batch.bytes, head, message.guid);
-            }
+            let ack = head.map(|head| append_ack(&mut batch.bytes, head, message.guid));
+            let ack_payload_bytes = ack.map_or(0, |ack| ack.bytes);
             let length = |count: usize| u32::try_from(count).expect("part of one payload");
             batch.entries.push(PublishEntry {
                 shard,
@@ -220,6 +223,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 payload_bytes: length(message.data.len()),
                 reply_bytes: length(message.reply.len()),
                 ack_bytes: length(batch.bytes.len() - before),
+                ack_payload_bytes: u32::try_from(ack_payload_bytes).expect("part of the line"),
             });
         };
         if let Some(LinkMessage::Publishes(batch)) = hub.links.last_mut(core) {
@@ -252,13 +256,19 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                         published.index,
                         (origin, published_bytes),
                         spares,
-                        |out| out.extend_from_slice(ack),
+                        |out| {
+                            out.extend_from_slice(ack);
+                            Flow {
+                                messages: u64::from(!ack.is_empty()),
+                                bytes: u64::from(entry.ack_payload_bytes),
+                            }
+                        },
                     );
                 }
                 Err(error) => {
-                    let bytes = refuse_all(ack, &errors::text_of(&error, channel));
+                    let lines = refuse_all(ack, &errors::text_of(&error, channel));
                     let message =
-                        LinkMessage::PubAcks { connection, is_direct, bytes, published_bytes };
+                        LinkMessage::PubAcks { connection, is_direct, lines, published_bytes };
                     self.hub.links.push(from, message);
                 }
             }
@@ -281,26 +291,28 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         let text = errors::text_of(&failure, "");
         while let Some(mut waiter) = self.stan.waiters[slot].pop_failed() {
-            waiter.bytes = refuse_all(&waiter.bytes, &text);
+            waiter.lines = refuse_all(&waiter.lines.bytes, &text);
             self.release(waiter);
         }
     }
 
     fn release(&mut self, waiter: Waiter) {
-        let Waiter { origin, bytes, published_bytes, .. } = waiter;
+        let Waiter { origin, lines, published_bytes, .. } = waiter;
         let Origin { core, connection, is_direct } = origin;
         if core != self.hub.own() {
             self.hub
                 .links
-                .push(core, LinkMessage::PubAcks { connection, is_direct, bytes, published_bytes });
+                .push(core, LinkMessage::PubAcks { connection, is_direct, lines, published_bytes });
             return;
         }
         if is_direct {
+            self.hub.count_sent(connection, lines.flow);
+            let bytes = lines.bytes;
             self.hub.write(connection, bytes.len(), |out| out.extend_from_slice(&bytes));
             self.give_credit(connection, published_bytes);
             self.stan.spares.give_back(bytes);
         } else {
-            self.acked(connection, is_direct, bytes, published_bytes);
+            self.acked(connection, is_direct, lines, published_bytes);
         }
     }
 
@@ -309,13 +321,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         &mut self,
         id: ConnectionId,
         is_direct: bool,
-        bytes: Vec<u8>,
+        lines: AckLines,
         published_bytes: usize,
     ) {
         if is_direct {
-            self.hub.write_owned(id, bytes);
+            self.hub.count_sent(id, lines.flow);
+            self.hub.write_owned(id, lines.bytes);
         } else {
-            for line in ack_lines(&bytes) {
+            for line in ack_lines(&lines.bytes) {
                 self.hub.route(&Message::plain(line.reply, line.payload), None);
             }
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use weirlog_engine::types::Index;
 
 use super::wire::PubAck;
+use crate::flow::Flow;
 use crate::ids::{ConnectionId, CoreId};
 use crate::nats::emit;
 
@@ -26,6 +27,15 @@ pub struct Origin {
     pub is_direct: bool,
 }
 
+/// Acks as they go to a connection.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AckLines {
+    /// MSG lines with their payloads.
+    pub bytes: Vec<u8>,
+    /// The same as messages.
+    pub flow: Flow,
+}
+
 /// Acks of one connection for messages of one batch.
 #[derive(Debug)]
 pub struct Waiter {
@@ -33,8 +43,8 @@ pub struct Waiter {
     pub index: Index,
     /// Who gets them.
     pub origin: Origin,
-    /// MSG lines with their payloads.
-    pub bytes: Vec<u8>,
+    /// The acks.
+    pub lines: AckLines,
     /// What the publishes count against the connection's credit.
     pub published_bytes: usize,
 }
@@ -58,20 +68,21 @@ impl Waiters {
         index: Index,
         (origin, published_bytes): (Origin, usize),
         spares: &mut SpareBuffers,
-        encode: impl FnOnce(&mut Vec<u8>),
+        encode: impl FnOnce(&mut Vec<u8>) -> Flow,
     ) {
         if let Some(last) = self.queue.back_mut() {
             assert!(last.index <= index, "batches are numbered in order");
             if last.index == index && last.origin == origin {
-                encode(&mut last.bytes);
+                last.lines.flow.add_all(encode(&mut last.lines.bytes));
                 last.published_bytes += published_bytes;
                 return;
             }
         }
         let mut bytes = spares.0.pop().unwrap_or_default();
         assert!(bytes.is_empty(), "a spare buffer is empty");
-        encode(&mut bytes);
-        self.queue.push_back(Waiter { index, origin, bytes, published_bytes });
+        let flow = encode(&mut bytes);
+        let lines = AckLines { bytes, flow };
+        self.queue.push_back(Waiter { index, origin, lines, published_bytes });
     }
 
     /// Takes the first waiter if its batch is committed.
@@ -96,15 +107,17 @@ impl SpareBuffers {
     }
 }
 
-/// Appends a line with the ack of a message that was stored. `head`: `MSG <reply> <sid> `.
+/// Appends a line with the ack of a message that was stored. `head`: `MSG <reply> <sid> `. Returns it as a message.
 #[inline]
-pub fn append_ack(out: &mut Vec<u8>, head: &[u8], guid: &str) {
+pub fn append_ack(out: &mut Vec<u8>, head: &[u8], guid: &str) -> Flow {
     let ack = PubAck { guid, error: "" };
+    let length = ack.encoded_len();
     out.extend_from_slice(head);
-    emit::decimal(out, ack.encoded_len());
+    emit::decimal(out, length);
     out.extend_from_slice(emit::LINE_END);
     ack.encode(out);
     out.extend_from_slice(emit::LINE_END);
+    Flow { messages: 1, bytes: length as u64 }
 }
 
 /// One line of a waiter, taken apart.
@@ -145,18 +158,20 @@ fn split_line(bytes: &[u8]) -> (AckLine<'_>, &[u8]) {
 
 /// Turns acks into refusals with the same guids.
 #[must_use]
-pub fn refuse_all(bytes: &[u8], error: &str) -> Vec<u8> {
-    let mut out = Vec::new();
+pub fn refuse_all(bytes: &[u8], error: &str) -> AckLines {
+    let mut lines = AckLines::default();
+    let out = &mut lines.bytes;
     for line in ack_lines(bytes) {
         let guid = PubAck::decode(line.payload).map(|ack| ack.guid).unwrap_or_default();
         let refusal = PubAck { guid, error };
         out.extend_from_slice(line.head);
-        emit::decimal(&mut out, refusal.encoded_len());
+        emit::decimal(out, refusal.encoded_len());
         out.extend_from_slice(emit::LINE_END);
-        refusal.encode(&mut out);
+        refusal.encode(out);
         out.extend_from_slice(emit::LINE_END);
+        lines.flow.add(refusal.encoded_len());
     }
-    out
+    lines
 }
 
 #[cfg(test)]
@@ -182,9 +197,10 @@ mod tests {
         }
         assert!(waiters.pop_committed(Index(0)).is_none());
         let first = waiters.pop_committed(Index(1)).unwrap();
-        assert_eq!(first.bytes, b"MSG r 1 3\r\n\x0a\x01a\r\nMSG r 1 3\r\n\x0a\x01b\r\n");
+        assert_eq!(first.lines.flow, Flow { messages: 2, bytes: 6 });
+        assert_eq!(first.lines.bytes, b"MSG r 1 3\r\n\x0a\x01a\r\nMSG r 1 3\r\n\x0a\x01b\r\n");
         assert_eq!(first.published_bytes, 20);
-        spares.give_back(first.bytes);
+        spares.give_back(first.lines.bytes);
         assert_eq!(waiters.pop_committed(Index(1)).unwrap().origin, other);
         assert!(waiters.pop_committed(Index(1)).is_none());
         assert_eq!(waiters.pop_failed().unwrap().index, Index(2));
@@ -198,7 +214,9 @@ mod tests {
             append_ack(&mut lines, b"MSG _STAN.acks.x 7 ", guid);
         }
         let refused = refuse_all(&lines, "no");
-        let answers: Vec<_> = ack_lines(&refused)
+        let bytes: usize = ack_lines(&refused.bytes).map(|line| line.payload.len()).sum();
+        assert_eq!(refused.flow, Flow { messages: 2, bytes: bytes as u64 });
+        let answers: Vec<_> = ack_lines(&refused.bytes)
             .map(|line| {
                 let ack = PubAck::decode(line.payload).unwrap();
                 (line.reply.to_vec(), ack.guid.to_owned(), ack.error.to_owned())

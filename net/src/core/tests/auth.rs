@@ -58,7 +58,7 @@ fn the_greeting_says_that_credentials_are_wanted() {
         let mut town =
             guarded(AuthorizationSpec { users, no_auth_user, ..AuthorizationSpec::default() });
         let now = town.now();
-        let id = town.cores[0].connection_opened(String::new(), now);
+        let id = town.cores[0].connection_opened(Address::default(), now);
         let info = town.heard(Peer { core: 0, id });
         assert_eq!(info.contains("\"auth_required\":true"), is_said, "{info}");
     }
@@ -279,7 +279,7 @@ fn the_owner_of_a_key_signs_the_nonce_of_its_connection() {
     let mut town = guarded(AuthorizationSpec { keys, ..AuthorizationSpec::default() });
     let now = town.now();
     let mut greeted = || {
-        let id = town.cores[0].connection_opened(String::new(), now);
+        let id = town.cores[0].connection_opened(Address::default(), now);
         let peer = Peer { core: 0, id };
         let info = town.heard(peer);
         let start = info.find("\"nonce\":\"").unwrap() + 9;

@@ -165,7 +165,7 @@ fn the_limit_of_connections_is_one_for_all_cores() {
     town.enter(0);
     for core in [0, 1] {
         let now = town.now();
-        let id = town.cores[core].connection_opened(String::new(), now);
+        let id = town.cores[core].connection_opened(Address::default(), now);
         let refused = Peer { core, id };
         assert!(town.is_closing(refused));
         assert!(town.heard(refused).ends_with("-ERR 'maximum connections exceeded'\r\n"));
@@ -370,7 +370,7 @@ fn a_shared_payload_loses_its_headers_for_who_does_not_know_them() {
 fn a_server_without_headers_says_so_and_takes_none() {
     let mut town = Town::new(1, |config| config.has_headers = false);
     let now = town.now();
-    let id = town.cores[0].connection_opened(String::new(), now);
+    let id = town.cores[0].connection_opened(Address::default(), now);
     let peer = Peer { core: 0, id };
     assert!(town.heard(peer).contains("\"headers\":false"));
     let connect = "CONNECT {\"verbose\":false,\"headers\":true,\"no_responders\":true}\r\n";

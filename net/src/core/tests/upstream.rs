@@ -16,7 +16,7 @@ fn town(core_count: u16) -> Town {
 /// A connection to a server that has not spoken yet.
 pub(super) fn opened(town: &mut Town, login: Login) -> Peer {
     let now = town.now();
-    let id = town.cores[0].upstream_opened("nats:4222".to_owned(), login, now);
+    let id = town.cores[0].upstream_opened(Address::default(), login, now);
     let peer = Peer { core: 0, id };
     assert_eq!(town.heard(peer), "", "the server speaks first");
     peer

@@ -1,0 +1,185 @@
+//! The server as a whole: `/varz`, `/routez`, `/healthz`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Visit, time_text};
+use crate::address::Address;
+use crate::info::PROTOCOL_VERSION;
+use crate::monitor::cores::{Cores, Totals};
+use crate::monitor::http::{Response, Status};
+
+/// What stands where a Go program names its runtime: tools want the field.
+pub(super) const GO_VERSION: &str = "rust";
+/// Clients have this long to say who they are, in seconds, where nobody is asked.
+const AUTH_TIMEOUT_DEFAULT: f64 = 2.0;
+
+/// What this server does not have, where tools look for it.
+#[derive(Serialize)]
+struct Nothing {}
+
+#[derive(Serialize)]
+struct Varz<'a> {
+    server_id: &'a str,
+    server_name: &'a str,
+    version: &'a str,
+    proto: u8,
+    go: &'a str,
+    host: &'a str,
+    port: u16,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    auth_required: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    tls_verify: bool,
+    max_connections: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    max_subscriptions: usize,
+    ping_interval: u64,
+    ping_max: u32,
+    http_host: &'a str,
+    http_port: u16,
+    http_base_path: &'a str,
+    https_port: u16,
+    auth_timeout: f64,
+    max_control_line: usize,
+    max_payload: usize,
+    max_pending: usize,
+    cluster: Nothing,
+    gateway: Nothing,
+    leaf: Nothing,
+    mqtt: Nothing,
+    websocket: Nothing,
+    jetstream: Nothing,
+    write_deadline: u64,
+    start: String,
+    now: String,
+    uptime: String,
+    mem: u64,
+    cores: usize,
+    gomaxprocs: u16,
+    cpu: f64,
+    connections: usize,
+    total_connections: u64,
+    routes: u64,
+    remotes: u64,
+    leafnodes: u64,
+    in_msgs: u64,
+    out_msgs: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+    slow_consumers: u64,
+    subscriptions: u64,
+    http_req_stats: &'a BTreeMap<String, u64>,
+}
+
+#[derive(Serialize)]
+struct Routez<'a> {
+    server_id: &'a str,
+    server_name: &'a str,
+    now: String,
+    num_routes: usize,
+    routes: [Nothing; 0],
+}
+
+#[derive(Serialize)]
+struct Healthz {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+pub(super) async fn varz<C: Cores>(
+    visit: &Visit<'_, C>,
+    visits: &BTreeMap<String, u64>,
+) -> Response {
+    let totals = Totals::of(visit.cores).await;
+    let config = visit.cores.config();
+    let process = visit.cores.process();
+    let site = visit.site;
+    let here = site.http.as_ref().or(site.https.as_ref());
+    let port = |address: &Option<Address>| address.as_ref().map_or(0, |address| address.port);
+    let nanoseconds = |milliseconds: u64| milliseconds.saturating_mul(1_000_000);
+    let authorization = config.authorization.as_ref();
+    Response::json(&Varz {
+        server_id: &config.server_id,
+        server_name: &config.server_name,
+        version: PROTOCOL_VERSION,
+        proto: 1,
+        go: GO_VERSION,
+        host: &config.host,
+        port: config.port,
+        auth_required: authorization.is_some_and(|auth| auth.no_auth_identity().is_none()),
+        tls_required: config.tls.as_ref().is_some_and(|tls| !tls.is_plain_allowed),
+        tls_verify: config.tls.as_ref().is_some_and(|tls| tls.wants_certificates()),
+        max_connections: config.connections_max,
+        max_subscriptions: config.subscriptions_max,
+        ping_interval: nanoseconds(config.ping_interval_ms),
+        ping_max: config.ping_out_max,
+        http_host: here.map_or("", |address| &address.host),
+        http_port: port(&site.http),
+        http_base_path: &site.base_path,
+        https_port: port(&site.https),
+        auth_timeout: authorization
+            .map_or(AUTH_TIMEOUT_DEFAULT, |auth| auth.timeout_ms() as f64 / 1_000.0),
+        max_control_line: config.control_line_bytes_max,
+        max_payload: config.payload_size_bytes_max,
+        max_pending: config.pending_bytes_max,
+        cluster: Nothing {},
+        gateway: Nothing {},
+        leaf: Nothing {},
+        mqtt: Nothing {},
+        websocket: Nothing {},
+        jetstream: Nothing {},
+        write_deadline: nanoseconds(config.write_deadline_ms),
+        start: time_text(site.started_at.wall),
+        now: visit.now_text(),
+        uptime: visit.uptime(),
+        mem: process.resident_bytes,
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        gomaxprocs: visit.cores.core_count(),
+        cpu: (process.cpu_percent * 10.0).round() / 10.0,
+        connections: totals.connections,
+        total_connections: totals.connections_ever,
+        routes: 0,
+        remotes: 0,
+        leafnodes: 0,
+        in_msgs: totals.tally.traffic.received.messages,
+        out_msgs: totals.tally.traffic.sent.messages,
+        in_bytes: totals.tally.traffic.received.bytes,
+        out_bytes: totals.tally.traffic.sent.bytes,
+        slow_consumers: totals.tally.slow_consumers,
+        subscriptions: totals.tally.inserted - totals.tally.removed,
+        http_req_stats: visits,
+    })
+}
+
+pub(super) fn routez<C: Cores>(visit: &Visit<'_, C>) -> Response {
+    let config = visit.cores.config();
+    Response::json(&Routez {
+        server_id: &config.server_id,
+        server_name: &config.server_name,
+        now: visit.now_text(),
+        num_routes: 0,
+        routes: [],
+    })
+}
+
+/// 503 if a part of the server takes no messages before a restart.
+pub(super) async fn healthz<C: Cores>(visit: &Visit<'_, C>) -> Response {
+    let failed = Totals::of(visit.cores).await.failed_shards;
+    if failed.is_empty() {
+        return Response::json(&Healthz { status: "ok", error: None });
+    }
+    let names: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    let error = format!("no messages are taken until a restart in shards {}", names.join(", "));
+    let page = Healthz { status: "unavailable", error: Some(error) };
+    Response { status: Status::Unavailable, ..Response::json(&page) }
+}
