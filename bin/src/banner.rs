@@ -11,6 +11,8 @@ use crate::args::{Options, StoreKind};
 pub(crate) struct Running {
     /// Where clients come in: an address, with `-p -1` with the port that the system picked, or other servers.
     pub(crate) entrance: String,
+    /// Where monitoring is served.
+    pub(crate) pages: Vec<String>,
     /// Shards of the store, which an old store decides.
     pub(crate) shard_count: u16,
     /// Cores at work.
@@ -25,14 +27,19 @@ pub(crate) fn ready_line(options: &Options, running: &Running) -> String {
         StoreKind::Memory => "data in memory only".to_owned(),
     };
     format!(
-        "Streaming Server is ready: cluster {} on {}, {data} ({} store, {} on {}), {}",
+        "Streaming Server is ready: cluster {} on {}{}, {data} ({} store, {} on {}), {}",
         options.cluster_id,
         running.entrance,
+        monitoring(&running.pages),
         options.store,
         Counted(u64::from(running.shard_count), "shard"),
         Counted(running.core_count as u64, "core"),
         limits(options),
     )
+}
+
+fn monitoring(pages: &[String]) -> String {
+    if pages.is_empty() { String::new() } else { format!(", monitoring on {}", pages.join(", ")) }
 }
 
 fn limits(options: &Options) -> String {
@@ -107,7 +114,18 @@ mod tests {
         let parsed = parse(args.split_whitespace().map(Into::into)).unwrap();
         let Command::Serve(options) = parsed.command else { panic!("{args} does not serve") };
         let entrance = "0.0.0.0:4222".to_owned();
-        ready_line(&options, &Running { entrance, shard_count: 8, core_count: 2 })
+        ready_line(
+            &options,
+            &Running { entrance, pages: Vec::new(), shard_count: 8, core_count: 2 },
+        )
+    }
+
+    #[test]
+    fn the_places_of_monitoring_are_told() {
+        assert_eq!(monitoring(&[]), "");
+        let pages = ["http://0.0.0.0:8222".to_owned(), "https://0.0.0.0:8223".to_owned()];
+        let told = ", monitoring on http://0.0.0.0:8222, https://0.0.0.0:8223";
+        assert_eq!(monitoring(&pages), told);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod course;
 mod entrance;
 mod error;
+mod monitor;
 mod pid_file;
 mod ports_file;
 mod reload;
@@ -44,6 +45,7 @@ use crate::log::{Level, Log, Part};
 use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
+use monitor::MonitorPlan;
 use pid_file::PidFile;
 use ports_file::PortsFile;
 use reload::Reloader;
@@ -91,7 +93,7 @@ struct Seat {
 /// How a core comes to its connections.
 enum Duty {
     /// It listens, and hands sockets on.
-    Lead(Lead),
+    Lead(Box<Lead>),
     /// It gets them from the one that listens.
     Receive(SharedReceiver<Handoff>),
 }
@@ -99,6 +101,7 @@ enum Duty {
 /// What the core that listens has to do.
 struct Lead {
     entrance: Entrance,
+    monitor: Option<MonitorPlan>,
     others: Vec<SharedSender<Handoff>>,
     course: Course,
     /// Settings that were read again.
@@ -129,7 +132,9 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
 
 fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     abort_on_panic();
+    let started_at = GlommioRuntime.now();
     let entrance = Entrance::find(options)?;
+    let monitor = MonitorPlan::find(options, started_at)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
     let info = open_shared(directory.as_deref(), &storage)?;
@@ -143,6 +148,7 @@ fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     let plan = SeatPlan {
         core_count,
         entrance: entrance.clone(),
+        monitor: monitor.clone(),
         directory,
         info,
         storage,
@@ -157,9 +163,11 @@ fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     }
     drop(plan);
     let cores = usize::from(core_count);
-    let running = Running { entrance: entrance.to_string(), shard_count, core_count: cores };
+    let pages = monitor.as_ref().map(MonitorPlan::urls).unwrap_or_default();
+    let running = Running { entrance: entrance.to_string(), pages, shard_count, core_count: cores };
     let ready_line = ready_line(options, &running).to_string();
-    let ports_file = PortsFile::new(options.ports_directory.as_deref(), entrance.address());
+    let ports_file =
+        PortsFile::new(options.ports_directory.as_deref(), entrance.address(), &running.pages);
     let at_start = (ready_line, ports_file);
     let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, at_start);
     let reloader = Reloader { started: options, entrance, shard_count, settings, log: log.clone() };
@@ -223,6 +231,7 @@ fn core_count(options: &Options, shard_count: u16) -> u16 {
 struct SeatPlan {
     core_count: u16,
     entrance: Entrance,
+    monitor: Option<MonitorPlan>,
     directory: Option<PathBuf>,
     info: StoreInfo,
     storage: StorageConfig,
@@ -241,8 +250,16 @@ fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> 
         others.push(sender);
         duties.push(Duty::Receive(receiver));
     }
-    let (entrance, course) = (plan.entrance.clone(), plan.course.clone());
-    duties.insert(0, Duty::Lead(Lead { entrance, others, course, changes }));
+    duties.insert(
+        0,
+        Duty::Lead(Box::new(Lead {
+            entrance: plan.entrance.clone(),
+            monitor: plan.monitor.clone(),
+            others,
+            course: plan.course.clone(),
+            changes,
+        })),
+    );
     let ends = make_ends(plan.core_count);
     (0..plan.core_count)
         .zip(ends)
@@ -334,7 +351,7 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     let (mesh, incoming) = seat.mesh.connect().await;
     front.start(mesh, incoming).await;
     match seat.duty {
-        Duty::Lead(duty) => lead(&front, duty, &seat.events).await?,
+        Duty::Lead(duty) => lead(&front, *duty, &seat.events).await?,
         Duty::Receive(receiver) => {
             let receiver = connected(receiver.connect()).await;
             while let Some(handoff) = receiver.recv().await {
@@ -356,18 +373,21 @@ async fn lead<D: Disk>(
     duty: Lead,
     events: &Sender<Event>,
 ) -> Result<(), ServeError> {
-    let Lead { entrance, others, course, changes } = duty;
+    let Lead { entrance, monitor, others, course, changes } = duty;
     let mut senders = Vec::with_capacity(others.len());
     for sender in others {
         senders.push(Rc::new(connected(sender.connect()).await));
     }
     let mut listener = match entrance {
         Entrance::Port { address, .. } => Some(listen(front.clone(), address, senders.clone())?),
-        Entrance::Upstreams(servers) => {
+        Entrance::Upstreams { servers, .. } => {
             front.join_upstream(servers).await.map_err(ServeError::Join)?;
             None
         }
     };
+    if let Some(MonitorPlan { site, ports }) = monitor {
+        front.monitor(site, &ports).map_err(ServeError::monitor)?;
+    }
     let _ = events.send(Event::Listening);
     let mut has_told = false;
     while course.phase() != Phase::Stopping {

@@ -8,9 +8,6 @@
 //! A core is asked for little at a time: for totals, or for one shard's part of a page. So a scrape costs a core some
 //! hundred microseconds between two other events, however many channels and connections there are.
 
-
-
-
 pub(crate) mod cores;
 pub(crate) mod http;
 pub(crate) mod pages;

@@ -169,9 +169,9 @@ pub(super) static MISSING_FEATURES: [MissingFeature; 8] = [
         ..NOTHING
     },
     MissingFeature {
-        what: "monitoring over HTTP",
-        instead: "read the log on standard error",
-        numbers: &["m", "http_port", "ms", "https_port", "profile"],
+        what: "profiling over HTTP",
+        instead: "use perf on the process",
+        numbers: &["profile"],
         ..NOTHING
     },
     MissingFeature {

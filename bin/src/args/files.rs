@@ -39,6 +39,7 @@ pub(super) struct FileSettings {
     pub(super) tls: Option<TlsSpec>,
     pub(super) is_plain_allowed: bool,
     pub(super) limit_rules: Vec<LimitRule>,
+    pub(super) monitor_base_path: String,
 }
 
 impl Default for FileSettings {
@@ -50,6 +51,7 @@ impl Default for FileSettings {
             tls: None,
             is_plain_allowed: false,
             limit_rules: Vec::new(),
+            monitor_base_path: String::new(),
         }
     }
 }

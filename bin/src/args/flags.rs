@@ -11,10 +11,11 @@ use weirlog_engine::types::ChannelLimits;
 use weirlog_net::tls::{TlsClientSpec, TlsSpec};
 
 use super::files::FileSettings;
-use super::operation;
+use super::operation::{self, MonitorAddress};
 use super::options::{
-    HeartbeatOptions, LameDuckOptions, ListenAddress, LogFormat, LogOptions, LoginOptions, Options,
-    SignalOptions, SignalTarget, SimOptions, StoreKind, TlsClientOptions, TlsFlags, Verbosity,
+    HeartbeatOptions, LameDuckOptions, ListenAddress, LogFormat, LogOptions, LoginOptions,
+    MonitorOptions, Options, SignalOptions, SignalTarget, SimOptions, StoreKind, TlsClientOptions,
+    TlsFlags, Verbosity,
 };
 use super::upstreams::Upstreams;
 use super::values;
@@ -128,6 +129,14 @@ pub(super) struct ServeFlags {
     #[arg(long, visible_alias = "p", value_name = "PORT", help_heading = NETWORK)]
     #[arg(default_value = "4222", value_parser = Port::parse)]
     port: Port,
+    /// Serve monitoring over HTTP on this port, or HOST:PORT; -1 picks a free one [default: 0, nowhere]
+    #[arg(long, visible_alias = "m", value_name = "PORT", help_heading = NETWORK)]
+    #[arg(default_value = "0", hide_default_value = true, value_parser = operation::monitor_port)]
+    http_port: MonitorAddress,
+    /// The same over HTTPS, with the certificate of -tlscert
+    #[arg(long, visible_alias = "ms", value_name = "PORT", help_heading = NETWORK)]
+    #[arg(default_value = "0", hide_default_value = true, value_parser = operation::monitor_port)]
+    https_port: MonitorAddress,
     /// Address shown to clients, HOST or HOST:PORT [default: the one listened on]
     #[arg(long, value_name = "ADDRESS", help_heading = NETWORK, value_parser = operation::advertised)]
     client_advertise: Option<ListenAddress>,
@@ -300,6 +309,11 @@ impl ServeFlags {
             password: self.pass.unwrap_or_default(),
             token: self.auth.unwrap_or_default(),
         };
+        let monitor = MonitorOptions {
+            http: self.http_port.on(&self.addr),
+            https: self.https_port.on(&self.addr),
+            base_path: file.monitor_base_path,
+        };
         let authorization = if self.nats_server.0.is_empty() {
             file.authorization.with_login(&login)
         } else {
@@ -331,6 +345,7 @@ impl ServeFlags {
             is_durable_replaced: self.replace_durable,
             is_partitioned: self.partitioning,
             listen: ListenAddress { host: self.addr, port: self.port.0 },
+            monitor,
             advertised: self.client_advertise,
             upstreams: self.nats_server.0,
             server_name: self.server_name,

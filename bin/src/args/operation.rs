@@ -27,6 +27,49 @@ pub(super) fn advertised(text: &str) -> Result<ListenAddress, ValueError> {
     Ok(ListenAddress { host: values::host(host)?, port })
 }
 
+/// Where monitoring is to be served, if anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MonitorAddress {
+    /// None: the host that clients connect to.
+    host: Option<String>,
+    port: MonitorPort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MonitorPort {
+    None,
+    Any,
+    This(u16),
+}
+
+impl MonitorAddress {
+    /// The address to listen on, on `host` unless another was given.
+    pub(super) fn on(&self, host: &str) -> Option<ListenAddress> {
+        let host = self.host.clone().unwrap_or_else(|| host.to_owned());
+        match self.port {
+            MonitorPort::None => None,
+            MonitorPort::Any => Some(ListenAddress { host, port: None }),
+            MonitorPort::This(port) => Some(ListenAddress { host, port: Some(port) }),
+        }
+    }
+}
+
+/// `8222`, `-1`, `127.0.0.1:8222`, `[::1]:8222`, `:8222`.
+pub(super) fn monitor_port(text: &str) -> Result<MonitorAddress, ValueError> {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let host = if host.is_empty() { None } else { Some(values::host(host)?) };
+    let port = match values::integer(port)? {
+        0 => MonitorPort::None,
+        -1 => MonitorPort::Any,
+        port => {
+            let max = u64::from(u16::MAX);
+            let port = u16::try_from(port).map_err(|_| ValueError::OutOfRange { min: 1, max })?;
+            MonitorPort::This(port)
+        }
+    };
+    Ok(MonitorAddress { host, port })
+}
+
 /// How much of a payload is traced.
 pub(super) fn traced_bytes(text: &str) -> Result<usize, ValueError> {
     usize::try_from(values::limit_count(text)?).map_err(|_| ValueError::TooLarge)
@@ -105,6 +148,24 @@ mod tests {
         assert!(advertised("h:x").is_err());
         assert!(advertised("").is_err());
         assert!(advertised(":4222").is_err());
+    }
+
+    #[test]
+    fn monitoring_is_served_on_a_port_or_an_address() {
+        let on = |text: &str| {
+            let address = monitor_port(text).unwrap().on("0.0.0.0");
+            address.map(|address| (address.host, address.port))
+        };
+        let made = |host: &str, port| Some((host.to_owned(), port));
+        assert_eq!(on("0"), None);
+        assert_eq!(on("8222"), made("0.0.0.0", Some(8222)));
+        assert_eq!(on(":8222"), made("0.0.0.0", Some(8222)));
+        assert_eq!(on("-1"), made("0.0.0.0", None));
+        assert_eq!(on("127.0.0.1:8222"), made("127.0.0.1", Some(8222)));
+        assert_eq!(on("[::1]:-1"), made("::1", None));
+        for wrong in ["", "x", "70000", "-2", "h:", "a b:1"] {
+            assert!(monitor_port(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

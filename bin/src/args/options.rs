@@ -41,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) is_partitioned: bool,
     /// Where clients connect.
     pub(crate) listen: ListenAddress,
+    /// Where monitoring is served.
+    pub(crate) monitor: MonitorOptions,
     /// The address that INFO shows instead; its port `None`: the one listened on.
     pub(crate) advertised: Option<ListenAddress>,
     /// NATS servers whose clients are served; if there are none, this server listens.
@@ -154,6 +156,17 @@ pub(crate) struct ListenAddress {
     pub(crate) host: String,
     /// `None`: the system picks a free one.
     pub(crate) port: Option<u16>,
+}
+
+/// Where monitoring is served.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct MonitorOptions {
+    /// In plain; `None`: nowhere.
+    pub(crate) http: Option<ListenAddress>,
+    /// With TLS; `None`: nowhere.
+    pub(crate) https: Option<ListenAddress>,
+    /// What all paths begin with: empty, or with a slash at its start and none at its end.
+    pub(crate) base_path: String,
 }
 
 /// What clients must know; all empty: nothing.

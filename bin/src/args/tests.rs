@@ -15,7 +15,7 @@ use weirlog_net::upstream::Login;
 
 use super::options::{
     CHANNELS_MAX_DEFAULT, ConnectionOptions, HeartbeatOptions, LameDuckOptions, ListenAddress,
-    TlsClientOptions,
+    MonitorOptions, TlsClientOptions,
 };
 use super::*;
 use crate::log::SyslogTarget;
@@ -47,6 +47,7 @@ fn check_error(line: &[&str], expected: &str) {
 fn defaults_are_those_of_the_reference_but_for_the_store() {
     let expected = Options {
         upstreams: Vec::new(),
+        monitor: MonitorOptions::default(),
         advertised: None,
         cluster_id: "test-cluster".to_owned(),
         store: StoreKind::File,
@@ -95,7 +96,7 @@ fn spec_of(login: &LoginOptions) -> Option<AuthorizationSpec> {
 type Change = fn(&mut Options);
 
 /// Names of one flag, a value, and what it must change in the default options.
-const VALUE_FLAGS: [(&[&str], &str, Change); 39] = [
+const VALUE_FLAGS: [(&[&str], &str, Change); 41] = [
     (&["ns", "nats_server"], "nats://h", |o| {
         o.upstreams = vec![UpstreamAddress {
             host: "h".to_owned(),
@@ -142,6 +143,12 @@ const VALUE_FLAGS: [(&[&str], &str, Change); 39] = [
     (&["log_size_limit"], "1mb", |o| o.log.file_bytes_max = 1 << 20),
     (&["r", "remote_syslog"], "udp://h:514", |o| {
         o.log.syslog = Some(SyslogTarget::Udp("h:514".to_owned()));
+    }),
+    (&["m", "http_port"], "h:8222", |o| {
+        o.monitor.http = Some(ListenAddress { host: "h".to_owned(), port: Some(8222) });
+    }),
+    (&["ms", "https_port"], "-1", |o| {
+        o.monitor.https = Some(ListenAddress { host: "0.0.0.0".to_owned(), port: None });
     }),
     (&["client_advertise"], "h:4333", |o| {
         o.advertised = Some(ListenAddress { host: "h".to_owned(), port: Some(4333) });

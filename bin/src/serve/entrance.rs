@@ -27,14 +27,19 @@ pub(super) enum Entrance {
         tls: Option<Arc<TlsServer>>,
     },
     /// They are those of other servers, which this one joins.
-    Upstreams(Upstreams),
+    Upstreams {
+        /// The servers.
+        servers: Upstreams,
+        /// TLS, for monitoring only.
+        tls: Option<Arc<TlsServer>>,
+    },
 }
 
 impl Entrance {
     /// The entrance that was asked for. With other servers a login on the command line is the one to use there.
     pub(super) fn find(options: &Options) -> Result<Self, ServeError> {
+        let tls = settings::tls(options).map_err(ServeError::Tls)?;
         if options.upstreams.is_empty() {
-            let tls = settings::tls(options).map_err(ServeError::Tls)?;
             let authorization = settings::authorization(options, tls.as_deref())
                 .map_err(ServeError::Authorization)?;
             let address = settings::free_address(&options.listen)?;
@@ -45,20 +50,20 @@ impl Entrance {
             servers.iter_mut().for_each(|server| server.login = login.clone());
         }
         servers.iter_mut().for_each(|server| server.is_tls |= options.tls_there.is_demanded);
-        let tls = match TlsClient::load(&options.tls_there.files) {
+        let tls_there = match TlsClient::load(&options.tls_there.files) {
             Ok(tls) => Some(tls),
             // Nobody has asked for TLS; a server that demands it will be left with an error.
             Err(TlsError::NoRoots) if servers.iter().all(|server| !server.is_tls) => None,
             Err(error) => return Err(ServeError::Tls(error)),
         };
-        Ok(Self::Upstreams(Upstreams { servers, tls }))
+        Ok(Self::Upstreams { servers: Upstreams { servers, tls: tls_there }, tls })
     }
 
     /// The address listened on, if there is one.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Port { address, .. } => Some(*address),
-            Self::Upstreams(_) => None,
+            Self::Upstreams { .. } => None,
         }
     }
 
@@ -70,8 +75,9 @@ impl Entrance {
                 tls: tls.clone(),
                 ..settings::net_config(options, *address, shard_count)
             },
-            Self::Upstreams(_) => NetConfig {
+            Self::Upstreams { tls, .. } => NetConfig {
                 has_upstream: true,
+                tls: tls.clone(),
                 ..settings::net_config(options, SocketAddr::from(([0, 0, 0, 0], 0)), shard_count)
             },
         }
@@ -90,7 +96,7 @@ impl fmt::Display for Entrance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port { address, .. } => address.fmt(f),
-            Self::Upstreams(Upstreams { servers, .. }) => {
+            Self::Upstreams { servers: Upstreams { servers, .. }, .. } => {
                 // Without the logins.
                 let url = |server: &UpstreamAddress| {
                     let scheme = if server.is_tls { "tls" } else { "nats" };
@@ -112,7 +118,7 @@ mod tests {
         let parsed = parse(line.split_whitespace().map(Into::into)).unwrap();
         let Command::Serve(options) = parsed.command else { panic!("{line} does not serve") };
         match Entrance::find(&options).unwrap() {
-            Entrance::Upstreams(upstreams) => upstreams.servers,
+            Entrance::Upstreams { servers, .. } => servers.servers,
             Entrance::Port { .. } => panic!("{line} listens"),
         }
     }
@@ -126,7 +132,8 @@ mod tests {
         let all = servers("-ns a,b -auth t");
         assert!(all.iter().all(|server| server.login == Login::Token("t".to_owned())));
         let shown = |line: &str| {
-            Entrance::Upstreams(Upstreams { servers: servers(line), tls: None }).to_string()
+            let servers = Upstreams { servers: servers(line), tls: None };
+            Entrance::Upstreams { servers, tls: None }.to_string()
         };
         assert_eq!(shown("-ns nats://u:p@a"), "nats://a:4222");
         assert_eq!(shown("-ns tls://u:p@a,b"), "tls://a:4222,nats://b:4222");

@@ -27,6 +27,10 @@ pub(crate) enum ServeError {
         /// The operating system's words.
         reason: String,
     },
+    /// The same of monitoring's address, with it in the operating system's words.
+    Monitor(String),
+    /// Monitoring over TLS, and no certificate.
+    MonitorWithoutTls,
     /// A login that would let in whoever says nothing, or that cannot be checked.
     Authorization(AuthError),
     /// Certificates or keys that cannot be used.
@@ -58,6 +62,10 @@ impl std::fmt::Display for ServeError {
             Self::Listen { host, port, reason } => {
                 write!(f, "cannot listen on {host}:{port}: {reason}")
             }
+            Self::Monitor(reason) => write!(f, "cannot serve monitoring on {reason}"),
+            Self::MonitorWithoutTls => {
+                f.write_str("-ms: monitoring over TLS needs -tls with -tlscert and -tlskey")
+            }
             Self::Join(reason) => f.write_str(reason),
             Self::Authorization(reason) => write!(f, "-user, -pass, -auth: {reason}"),
             Self::Tls(reason) => write!(f, "TLS: {reason}"),
@@ -69,6 +77,13 @@ impl std::fmt::Display for ServeError {
             Self::Log(reason) => write!(f, "cannot open the log: {reason}"),
             Self::Signals(reason) => write!(f, "cannot catch signals: {reason}"),
         }
+    }
+}
+
+impl ServeError {
+    /// Monitoring cannot be served.
+    pub(super) fn monitor(error: std::io::Error) -> Self {
+        Self::Monitor(error.to_string())
     }
 }
 

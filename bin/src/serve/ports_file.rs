@@ -14,13 +14,22 @@ pub(super) struct PortsFile {
 }
 
 impl PortsFile {
-    /// A file in `directory`, if there is one; with no address clients are those of other servers.
-    pub(super) fn new(directory: Option<&Path>, address: Option<SocketAddr>) -> Self {
+    /// A file in `directory`, if there is one; with no address clients are those of other servers. `pages`: where
+    /// monitoring is served.
+    pub(super) fn new(
+        directory: Option<&Path>,
+        address: Option<SocketAddr>,
+        pages: &[String],
+    ) -> Self {
         let name = format!("weirlog_{}.ports", std::process::id());
         let urls: Vec<String> = address.iter().map(|address| format!("nats://{address}")).collect();
+        let mut content = serde_json::json!({ "nats": urls });
+        if !pages.is_empty() {
+            content["monitoring"] = pages.into();
+        }
         Self {
             path: directory.map(|directory| directory.join(name)),
-            content: serde_json::json!({ "nats": urls }).to_string(),
+            content: content.to_string(),
             is_written: false,
         }
     }
@@ -55,16 +64,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(format!("weirlog_{}.ports", std::process::id()));
         let address = SocketAddr::from(([127, 0, 0, 1], 4333));
-        let mut file = PortsFile::new(Some(directory.path()), Some(address));
+        let pages = ["http://127.0.0.1:8222".to_owned()];
+        let mut file = PortsFile::new(Some(directory.path()), Some(address), &pages);
         assert!(!path.exists());
         file.write().unwrap();
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
-            "{\"nats\":[\"nats://127.0.0.1:4333\"]}"
+            "{\"monitoring\":[\"http://127.0.0.1:8222\"],\"nats\":[\"nats://127.0.0.1:4333\"]}"
         );
         drop(file);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        PortsFile::new(None, None).write().unwrap();
-        assert!(PortsFile::new(Some(&path), None).write().is_err());
+        PortsFile::new(None, None, &[]).write().unwrap();
+        assert!(PortsFile::new(Some(&path), None, &[]).write().is_err());
     }
 }

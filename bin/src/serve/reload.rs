@@ -63,7 +63,10 @@ impl Reloader<'_> {
                 let authorization = authorization.map_err(|error| error.to_string())?;
                 Entrance::Port { address: *address, authorization, tls }
             }
-            upstreams @ Entrance::Upstreams(_) => upstreams.clone(),
+            Entrance::Upstreams { servers, .. } => {
+                let tls = settings::tls(&options).map_err(|error| error.to_string())?;
+                Entrance::Upstreams { servers: servers.clone(), tls }
+            }
         };
         let mut net = entrance.net_config(&options, self.shard_count);
         net.payload_size_bytes_max = net.payload_size_bytes_max.min(self.started.payload_bytes_max);
@@ -94,6 +97,7 @@ fn needs_restart(started: &Options, now: &Options) -> Vec<&'static str> {
         ("partitioning", partition(started) != partition(now)),
         ("listen", started.listen != now.listen),
         ("client_advertise", started.advertised != now.advertised),
+        ("monitoring", started.monitor != now.monitor),
         ("lame_duck_duration and lame_duck_grace_period", started.lame_duck != now.lame_duck),
         ("nats_server", started.upstreams != now.upstreams),
         ("TLS towards the NATS server", has_upstream && started.tls_there != now.tls_there),
@@ -135,6 +139,7 @@ mod tests {
             ("-replace_durable", "replace_durable"),
             ("-p 3", "listen"),
             ("-client_advertise x", "client_advertise"),
+            ("-m 8222", "monitoring"),
             ("-lame_duck_duration 31s", "lame_duck_duration and lame_duck_grace_period"),
             ("-ns a", "nats_server"),
             ("-n x", "server_name"),

@@ -145,7 +145,7 @@ mod tests {
     fn supervisor(core_count: u16) -> (Supervisor, Course, crate::log::LogThread) {
         let (log, thread) = Log::start(42, &LogOptions::default()).unwrap();
         let course = Course::new();
-        let told = ("ready".to_owned(), PortsFile::new(None, None));
+        let told = ("ready".to_owned(), PortsFile::new(None, None, &[]));
         (Supervisor::new(log, course.clone(), core_count, told), course, thread)
     }
 

@@ -64,7 +64,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 Report::Clients(shard.totals().clients, clients)
             }),
             Inquiry::Client { shard, id } => self.storage.with(*shard, |shard| {
-                Report::Clients(shard.totals().clients, shard.client(id).cloned().into_iter().collect())
+                Report::Clients(
+                    shard.totals().clients,
+                    shard.client(id).cloned().into_iter().collect(),
+                )
             }),
             Inquiry::ClientSubscriptions { shard, clients, has_subscriptions } => {
                 self.storage.with(*shard, |shard| {
@@ -79,7 +82,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     fn totals(&self) -> CoreTotals {
         let shards = self.storage.shards();
-        let totals_of = |shard: &ShardId| (*shard, self.storage.with(*shard, |shard| shard.totals()));
+        let totals_of =
+            |shard: &ShardId| (*shard, self.storage.with(*shard, |shard| shard.totals()));
         CoreTotals {
             connections: self.hub.sessions.len(),
             connections_ever: self.hub.connections_count,
@@ -133,9 +137,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let mut reports = Vec::new();
         for session in self.hub.sessions.iter().filter(|session| !self.upstream.is(session.id)) {
             for subscription in session.subscriptions.iter() {
-                let is_wanted = |subject: &str| {
-                    subject::matches(&subscription.subject, subject.as_bytes())
-                };
+                let is_wanted =
+                    |subject: &str| subject::matches(&subscription.subject, subject.as_bytes());
                 if subject.is_none_or(is_wanted) {
                     total += 1;
                     if reports.len() < count_max {
@@ -247,8 +250,7 @@ fn text_of(bytes: &[u8]) -> String {
 
 fn channel<D: Disk>(shard: &Shard<D>, name: &str, has_all: bool) -> Option<ChannelReport> {
     let (view, subscriptions) = shard.channel_view(name)?;
-    let mut report =
-        ChannelReport { view, subscriptions_count: 0, subscriptions: Vec::new() };
+    let mut report = ChannelReport { view, subscriptions_count: 0, subscriptions: Vec::new() };
     for (view, lag) in subscriptions {
         report.subscriptions_count += 1;
         if has_all {

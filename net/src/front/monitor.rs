@@ -138,7 +138,8 @@ impl<D: Disk, R: Runtime> Monitor<D, R> {
         let mut wire = match tls {
             None => Wire::Plain(socket),
             Some(tls) => {
-                let session = ServerConnection::new(tls.open_config.clone()).map_err(io::Error::other)?;
+                let session =
+                    ServerConnection::new(tls.open_config.clone()).map_err(io::Error::other)?;
                 let secured = handshake(socket, session.into());
                 let limit = Duration::from_millis(tls.timeout_ms);
                 self.front.within(limit, secured).await.ok_or(io::ErrorKind::TimedOut)??

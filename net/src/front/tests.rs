@@ -18,6 +18,7 @@ use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, Tuning, open_store};
 use weirlog_engine::types::{ChannelLimits, ShardId};
 
+use super::monitor::{MonitorPort, Site};
 use super::upstream::{UpstreamAddress, Upstreams};
 use super::*;
 use crate::config::NetConfig;
@@ -34,6 +35,8 @@ const TICK: Duration = Duration::from_millis(5);
 /// Some cores, each listening on its own port.
 struct Servers {
     addresses: Vec<SocketAddr>,
+    /// Of core 0, in plain and with TLS.
+    monitor: [SocketAddr; 2],
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -47,24 +50,22 @@ impl Servers {
     fn start_with(core_count: u16, net: &NetConfig, upstreams: Option<&Upstreams>) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let (report, reports) = channel();
+        let free_address = |_| {
+            let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            probe.local_addr().unwrap()
+        };
+        let monitor = [0, 1].map(free_address);
         let spawn = |(own, ends): (u16, MeshEnds)| {
             let (net, is_over, report) = (net.clone(), is_over.clone(), report.clone());
             let upstreams = upstreams.filter(|_| own == 0).cloned();
+            let beside = Beside { upstreams, monitor: (own == 0).then_some(monitor) };
             std::thread::spawn(move || {
                 let executor = LocalExecutorBuilder::new(Placement::Unbound)
                     .io_memory(1 << 20)
                     .ring_depth(64)
                     .make()
                     .unwrap();
-                executor.run(serve(
-                    CoreId(own),
-                    core_count,
-                    net,
-                    ends,
-                    upstreams,
-                    &report,
-                    &is_over,
-                ));
+                executor.run(serve(CoreId(own), core_count, net, ends, beside, &report, &is_over));
             })
         };
         let threads: Vec<_> = (0..core_count).zip(make_ends(core_count)).map(spawn).collect();
@@ -72,7 +73,7 @@ impl Servers {
             (0..core_count).map(|_| reports.recv_timeout(PATIENCE).unwrap()).collect();
         addresses.sort();
         let addresses = addresses.into_iter().map(|(_, address)| address).collect();
-        Self { addresses, is_over, threads }
+        Self { addresses, monitor, is_over, threads }
     }
 
     fn plain(&self, core: usize) -> TcpStream {
@@ -92,12 +93,18 @@ impl Drop for Servers {
     }
 }
 
+/// What a core serves beside its clients.
+struct Beside {
+    upstreams: Option<Upstreams>,
+    monitor: Option<[SocketAddr; 2]>,
+}
+
 async fn serve(
     own: CoreId,
     core_count: u16,
     net: NetConfig,
     ends: MeshEnds,
-    upstreams: Option<Upstreams>,
+    beside: Beside,
     report: &Sender<(CoreId, SocketAddr)>,
     is_over: &AtomicBool,
 ) {
@@ -121,7 +128,12 @@ async fn serve(
     let front = Front::new(core, GlommioRuntime, Box::new(|_| ()));
     let (mesh, incoming) = ends.connect().await;
     front.start(mesh, incoming).await;
-    if let Some(upstreams) = upstreams {
+    if let Some([http, https]) = beside.monitor {
+        let ports = [(http, false), (https, true)];
+        let ports = ports.map(|(address, is_tls)| MonitorPort { address, is_tls });
+        front.monitor(Site::default(), &ports).unwrap();
+    }
+    if let Some(upstreams) = beside.upstreams {
         front.join_upstream(upstreams).await.unwrap();
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -370,4 +382,66 @@ fn a_password_is_compared_with_its_hash_beside_the_core() {
         socket.write_all(connect.as_bytes()).unwrap();
         assert_eq!(line(&mut socket), answer);
     }
+}
+
+/// Sends `request` and returns the next response: its head, and as much behind it as the head says.
+fn ask(stream: &mut impl ReadWrite, request: &str) -> (String, String) {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        head += &line(stream);
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).unwrap();
+    (head, String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn monitoring_answers_one_request_after_the_other() {
+    let authority = Authority::new();
+    // Clients must show a certificate; whoever looks at the pages need not.
+    let client_certificates = ClientCertificates::Verified;
+    let spec = TlsSpec { client_certificates, ..authority.server() };
+    let servers = Servers::start(2, &config(&spec));
+    let connect = |address| {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    };
+    let [http, https] = servers.monitor;
+    let mut socket = connect(http);
+    for path in ["/varz", "/streaming/channelsz", "/healthz"] {
+        let (head, body) = ask(&mut socket, &format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap();
+    }
+    // Two at once are answered in turn, and the last one ends the connection.
+    socket.write_all(b"GET /healthz HTTP/1.1\r\n\r\nGET /nothing HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(ask(&mut socket, "").1, "{\"status\":\"ok\"}");
+    assert!(ask(&mut socket, "").0.starts_with("HTTP/1.1 404 Not Found\r\n"));
+    assert!(is_closed_in_silence(&mut socket));
+    // What is no request is refused, and costs its own connection only.
+    let mut socket = connect(http);
+    assert!(
+        ask(&mut socket, "\u{16}\u{3}\u{1}\r\n\r\n").0.starts_with("HTTP/1.1 400 Bad Request\r\n")
+    );
+    assert!(is_closed_in_silence(&mut socket));
+    // Connections that say nothing keep others out only above a bound.
+    let silent: Vec<_> = (0..64).map(|_| connect(http)).collect();
+    let mut beyond = connect(http);
+    let _ = beyond.write_all(b"GET /healthz HTTP/1.1\r\n\r\n");
+    assert!(is_closed_in_silence(&mut beyond));
+    drop(silent);
+    let answered = (0..200).any(|_| {
+        std::thread::sleep(TICK);
+        let mut socket = connect(http);
+        let mut byte = [0];
+        let sent = socket.write_all(b"GET /healthz HTTP/1.1\r\n\r\n");
+        sent.is_ok() && socket.read(&mut byte).is_ok_and(|count| count == 1)
+    });
+    assert!(answered, "there is room again");
+    let mut stream = tls(&anonymous(&authority), connect(https));
+    let (_, body) = ask(&mut stream, "GET /varz HTTP/1.1\r\n\r\n");
+    assert!(body.contains("\"tls_verify\": true"), "{body}");
 }

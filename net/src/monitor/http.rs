@@ -87,7 +87,10 @@ impl Request {
                 return ParsedHead::Partial;
             }
             Ok(_) | Err(httparse::Error::TooManyHeaders) => {
-                return ParsedHead::Refused(Response::text(Status::TooLarge, "the head is too long"));
+                return ParsedHead::Refused(Response::text(
+                    Status::TooLarge,
+                    "the head is too long",
+                ));
             }
             Err(error) => {
                 return ParsedHead::Refused(Response::text(Status::BadRequest, &error.to_string()));
@@ -103,9 +106,9 @@ impl Request {
         };
         // A proxy may send the whole URL.
         let target = head.path.unwrap_or("/");
-        let target = target.strip_prefix("http://").map_or(target, |rest| {
-            rest.find('/').map_or("/", |at| rest.split_at(at).1)
-        });
+        let target = target
+            .strip_prefix("http://")
+            .map_or(target, |rest| rest.find('/').map_or("/", |at| rest.split_at(at).1));
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let value_of = |name: &str| {
             let mut found = head.headers.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
@@ -217,7 +220,8 @@ mod tests {
 
     #[test]
     fn a_request_is_read_when_it_is_whole() {
-        let text = "GET /streaming/channelsz?channel=a%20b&subs=1&subs=2&x HTTP/1.1\r\nHost: h\r\n\r\n";
+        let text =
+            "GET /streaming/channelsz?channel=a%20b&subs=1&subs=2&x HTTP/1.1\r\nHost: h\r\n\r\n";
         for end in 0..text.len() {
             assert_eq!(Request::parse(&text.as_bytes()[..end]), ParsedHead::Partial, "{end}");
         }
@@ -254,12 +258,17 @@ mod tests {
         let now = Timestamp::from_second(1_764_245_345).unwrap();
         let page = Response::json(&serde_json::json!({ "a": 1 }));
         let text = String::from_utf8(page.to_bytes(false, true, now)).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\nDate: Thu, 27 Nov 2025 12:09:05 GMT\r\n"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\nDate: Thu, 27 Nov 2025 12:09:05 GMT\r\n"),
+            "{text}"
+        );
         assert!(text.contains("\r\nContent-Type: application/json\r\nContent-Length: 12\r\n"));
         assert!(text.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
         assert!(text.ends_with("\r\n\r\n{\n  \"a\": 1\n}"), "{text}");
         let head = String::from_utf8(page.to_bytes(true, false, now)).unwrap();
-        assert!(head.contains("Content-Length: 12\r\n") && head.ends_with("Connection: close\r\n\r\n"));
+        assert!(
+            head.contains("Content-Length: 12\r\n") && head.ends_with("Connection: close\r\n\r\n")
+        );
         let called = page.clone().called_back("f.g");
         assert_eq!(called.body, b"f.g({\n  \"a\": 1\n})");
         assert_eq!(called.content_type, "application/javascript");

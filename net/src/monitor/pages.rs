@@ -32,6 +32,8 @@ pub struct Site {
     pub started_at: Now,
     /// The program's version.
     pub version: &'static str,
+    /// Processors of the machine that the process may use.
+    pub processors_count: usize,
     /// Whether messages are kept on disk.
     pub is_durable: bool,
     /// Where they are kept, if they are.
@@ -76,7 +78,8 @@ impl Pages {
             "" | "/" => index::nats(),
             "/varz" => {
                 self.count(path);
-                server::varz(&visit, &self.visits.borrow().clone()).await
+                let visits = self.visits.borrow().clone();
+                server::varz(&visit, &visits).await
             }
             "/connz" => connections::connz(&visit).await,
             "/subsz" | "/subscriptionsz" => subscriptions::subsz(&visit).await,

@@ -98,7 +98,7 @@ pub(super) static NATS_KEYS: &[Key] = &[
     key(&["prof_port"], Action::Flag("profile")),
     key(&["http", "http_port", "monitor_port"], Action::Flag("http_port")),
     key(&["https", "https_port"], Action::Flag("https_port")),
-    key(&["http_base_path"], missing("monitoring over HTTP", "leave it out")),
+    key(&["http_base_path"], Action::Set(monitor_base_path)),
     key(&["max_payload"], Action::Flag("max_payload")),
     key(&["max_traced_msg_len"], Action::Flag("max_traced_msg_len")),
     key(&["max_connections", "max_conn"], Action::Set(net::connections_max)),
@@ -244,6 +244,14 @@ static FILE_STORE_KEYS: &[Key] = &[
     key(&["read_buffer_size", "file_read_buffer_size"], Action::Count("file_read_buffer_size")),
     key(&["auto_sync", "file_auto_sync"], Action::Flag("file_auto_sync")),
 ];
+
+/// A path with a slash at its start and none at its end; empty for the root.
+fn monitor_base_path(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
+    let path = text.trim_matches('/');
+    settings.monitor_base_path =
+        if path.is_empty() { String::new() } else { format!("/{}", values::name(path)?) };
+    Ok(())
+}
 
 fn discover_prefix(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
     settings.discover_prefix = values::subject_part(text)?;

@@ -8,6 +8,7 @@ use weirlog_engine::types::ChannelLimits;
 use weirlog_net::auth::{PermissionSpec, ResponseLimits, RuleSpec};
 use weirlog_net::tls::{AUTO_WAIT_MS, ClientCertificates, HandshakeOrder, TlsSpec};
 
+use crate::args::options::ListenAddress;
 use crate::args::{ArgsError, Command, Options, Parsed, StoreKind, Verbosity, parse};
 
 /// Reads a command line in whose words `%1` and `%2` are files with these texts. Messages show them as `1` and `2`.
@@ -228,9 +229,7 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         "gateway {}",
         "websocket {}",
         "mqtt {}",
-        "http: 8222",
-        "http: \"localhost:8222\"",
-        "https_port: 8222",
+        "prof_port: 65432",
         "credentials: x",
         "tls { cipher_suites: [x] }",
         "authorization { auth_callout {} }",
@@ -242,8 +241,20 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         assert!(!error.contains("53cret"), "{error}");
     }
     // Asking for nothing is fine.
-    let nothing = "ft_group: \"\"\npartitioning: false\nencrypt: no\njetstream: off\nhttp: 0";
+    let nothing = "ft_group: \"\"\npartitioning: false\nencrypt: no\njetstream: off\nhttp: 0\nhttp_base_path: /";
     assert_eq!(options(nothing), options(""));
+}
+
+#[test]
+fn monitoring_has_a_place() {
+    let monitor = |text: &str| options(text).monitor;
+    let at = |host: &str, port| Some(ListenAddress { host: host.to_owned(), port: Some(port) });
+    assert_eq!(monitor("http: 8222").http, at("0.0.0.0", 8222));
+    assert_eq!(monitor("host: h\nmonitor_port: 8222").http, at("h", 8222));
+    let both = monitor("http: \"localhost:8222\"\nhttps: \"[::1]:8223\"\nhttp_base_path: a/b/");
+    assert_eq!((both.http, both.https), (at("localhost", 8222), at("::1", 8223)));
+    assert_eq!(both.base_path, "/a/b");
+    check_error("http: x", "1:1: http: not a whole number: \"x\"");
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub(super) const REFUSED: [(&str, &str); 8] = [
         "sql_driver= sql_source= sql_no_caching=false sql_max_open_conns=0 sql_bulk_insert_limit=0",
     ),
     ("encryption at rest", "encrypt=false encryption_cipher= encryption_key="),
-    ("monitoring over HTTP", "m=0 http_port=0 ms=0 https_port=0 profile=0"),
+    ("profiling over HTTP", "profile=0"),
     ("a help text on TLS alone", "help_tls=false"),
     (
         "routes to other NATS servers",

@@ -127,7 +127,11 @@ impl Snapshot {
             ("weirlog_published_bytes", "Bytes of these", channels.received.bytes),
             ("weirlog_delivered_messages", "Deliveries to subscriptions", channels.sent.messages),
             ("weirlog_delivered_bytes", "Bytes of these", channels.sent.bytes),
-            ("weirlog_redelivered_messages", "Deliveries after the first", tally.channels.redelivered),
+            (
+                "weirlog_redelivered_messages",
+                "Deliveries after the first",
+                tally.channels.redelivered,
+            ),
             ("weirlog_acked_messages", "Acks of subscribers", tally.channels.acked),
         ];
         counters.iter().try_for_each(|(name, help, value)| out.counter(name, help, *value))
@@ -164,7 +168,13 @@ impl Snapshot {
         }
         let commits = &totals.commits;
         let help = "Time from a batch's seal to the end of its write";
-        out.histogram("weirlog_commit_duration_seconds", help, &commits.latency_us, LATENCY_POWERS, 1e6)?;
+        out.histogram(
+            "weirlog_commit_duration_seconds",
+            help,
+            &commits.latency_us,
+            LATENCY_POWERS,
+            1e6,
+        )?;
         let help = "Records of a batch";
         out.histogram("weirlog_commit_records", help, &commits.records, RECORDS_POWERS, 1.0)?;
         out.counter("weirlog_commit_bytes", "Bytes of written batches", commits.bytes.sum())?;

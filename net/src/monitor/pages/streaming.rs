@@ -311,7 +311,8 @@ pub(super) async fn clientsz<C: Cores>(visit: &Visit<'_, C>) -> Response {
     let mut shown = 0;
     for part in page.cut(found).chunks(ASKED_AT_ONCE) {
         let rows = client_rows(visit.cores, part, has_subscriptions).await;
-        shown += rows.iter().flat_map(|row| row.subscriptions.values()).map(Vec::len).sum::<usize>();
+        shown +=
+            rows.iter().flat_map(|row| row.subscriptions.values()).map(Vec::len).sum::<usize>();
         clients.extend(rows);
         if shown > SUBSCRIPTIONS_A_PAGE {
             break;

@@ -103,7 +103,11 @@ async fn subsz_or_refusal<C: Cores>(visit: &Visit<'_, C>) -> Result<Response, Re
         num_matches: tally.lookups,
         cache_hit_rate: 0.0,
         max_fanout: tally.found_max,
-        avg_fanout: if tally.lookups == 0 { 0.0 } else { tally.found as f64 / tally.lookups as f64 },
+        avg_fanout: if tally.lookups == 0 {
+            0.0
+        } else {
+            tally.found as f64 / tally.lookups as f64
+        },
         total,
         offset: page.offset,
         limit: page.limit,
