@@ -233,25 +233,40 @@ impl Authorization {
         credentials: &Credentials,
         proof: Proof<'_>,
     ) -> Result<Decision, Violation> {
+        match self.claim_of(credentials, proof) {
+            Claim::Certificate(name) => {
+                let user = name.and_then(|name| self.users.get(name)).ok_or(Violation)?;
+                Ok(Decision::Known(user.identity.clone()))
+            }
+            Claim::Key(key) => {
+                self.decide_by_key(key, &credentials.sig, proof.nonce).map(Decision::Known)
+            }
+            Claim::Token(token, given) => compared(token, given, &self.token_identity),
+            Claim::User(name) => {
+                let user = self.users.get(name).ok_or(Violation)?;
+                let given = credentials.pass.as_deref().unwrap_or_default();
+                compared(&user.password, given, &user.identity)
+            }
+            Claim::UnwantedToken => Err(Violation),
+            Claim::Nobody => self.no_auth_identity.clone().map(Decision::Known).ok_or(Violation),
+        }
+    }
+
+    /// Which of a client's credentials count: the first of these that there is.
+    fn claim_of<'a>(&'a self, credentials: &'a Credentials, proof: Proof<'a>) -> Claim<'a> {
         if let Some(names) = proof.certificate_names {
-            let user = names.iter().find_map(|name| self.users.get(name)).ok_or(Violation)?;
-            return Ok(Decision::Known(user.identity.clone()));
+            let mut known = names.iter().filter(|name| self.users.contains_key(*name));
+            return Claim::Certificate(known.next().map(String::as_str));
         }
-        let Credentials { user, pass, auth_token, nkey, sig } = credentials;
-        if let Some(key) = nkey {
-            return self.decide_by_key(key, sig, proof.nonce).map(Decision::Known);
+        match (credentials, &self.token) {
+            (Credentials { nkey: Some(key), .. }, _) => Claim::Key(key),
+            (Credentials { auth_token: Some(given), .. }, Some(token)) => {
+                Claim::Token(token, given)
+            }
+            (Credentials { user: Some(name), .. }, _) => Claim::User(name),
+            (Credentials { auth_token: Some(_), .. }, None) => Claim::UnwantedToken,
+            _ => Claim::Nobody,
         }
-        if let (Some(given), Some(token)) = (auth_token, &self.token) {
-            return compared(token, given, &self.token_identity);
-        }
-        if let Some(name) = user {
-            let user = self.users.get(name).ok_or(Violation)?;
-            return compared(&user.password, pass.as_deref().unwrap_or_default(), &user.identity);
-        }
-        if auth_token.is_some() {
-            return Err(Violation);
-        }
-        self.no_auth_identity.clone().map(Decision::Known).ok_or(Violation)
     }
 
     fn decide_by_key(
@@ -265,6 +280,22 @@ impl Authorization {
         let is_right = nonce.is_some_and(|nonce| key.has_signed(nonce, signature));
         if is_right { Ok(identity.clone()) } else { Err(Violation) }
     }
+}
+
+/// As whom a client wants to come in.
+enum Claim<'a> {
+    /// As the user that its certificate names; none: it names nobody who is known.
+    Certificate(Option<&'a str>),
+    /// As the owner of a key.
+    Key(&'a str),
+    /// By the token, which is to be compared with what was given.
+    Token(&'a Secret, &'a str),
+    /// As a user.
+    User(&'a str),
+    /// By a token where there is none.
+    UnwantedToken,
+    /// Without a word.
+    Nobody,
 }
 
 fn compared(secret: &Secret, given: &str, identity: &Identity) -> Result<Decision, Violation> {

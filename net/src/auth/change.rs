@@ -1,7 +1,7 @@
 //! What a change of the users means for those who are in already.
 
 use super::nkey::UserKey;
-use super::{Authorization, Credentials, Proof};
+use super::{Authorization, Claim, Credentials, Proof};
 
 /// As whom a connection has come in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,15 +21,11 @@ impl Authorization {
     /// As whom these credentials, which were found right, let a connection in.
     #[must_use]
     pub fn login_of(&self, credentials: &Credentials, proof: Proof<'_>) -> Login {
-        if let Some(names) = proof.certificate_names {
-            let name = names.iter().find(|name| self.users.contains_key(*name));
-            return name.map_or(Login::Anonymous, |name| Login::User(name.clone()));
-        }
-        match credentials {
-            Credentials { nkey: Some(key), .. } => Login::Key(key.clone()),
-            Credentials { auth_token: Some(_), .. } if self.token.is_some() => Login::Token,
-            Credentials { user: Some(name), .. } => Login::User(name.clone()),
-            _ => Login::Anonymous,
+        match self.claim_of(credentials, proof) {
+            Claim::Certificate(Some(name)) | Claim::User(name) => Login::User(name.to_owned()),
+            Claim::Key(key) => Login::Key(key.to_owned()),
+            Claim::Token(..) => Login::Token,
+            Claim::Certificate(None) | Claim::UnwantedToken | Claim::Nobody => Login::Anonymous,
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ struct Servers {
     addresses: Vec<SocketAddr>,
     /// Of core 0, in plain and with TLS.
     monitor: [SocketAddr; 2],
+    /// Other settings, for core 0 to tell.
+    changes: Sender<Arc<RuntimeSettings>>,
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -55,10 +57,13 @@ impl Servers {
             probe.local_addr().unwrap()
         };
         let monitor = [0, 1].map(free_address);
+        let (changes, told) = channel();
+        let mut told = Some(told);
         let spawn = |(own, ends): (u16, MeshEnds)| {
             let (net, is_over, report) = (net.clone(), is_over.clone(), report.clone());
             let upstreams = upstreams.filter(|_| own == 0).cloned();
-            let beside = Beside { upstreams, monitor: (own == 0).then_some(monitor) };
+            let monitor = (own == 0).then_some(monitor);
+            let beside = Beside { upstreams, monitor, changes: told.take() };
             std::thread::spawn(move || {
                 let executor = LocalExecutorBuilder::new(Placement::Unbound)
                     .io_memory(1 << 20)
@@ -73,7 +78,7 @@ impl Servers {
             (0..core_count).map(|_| reports.recv_timeout(PATIENCE).unwrap()).collect();
         addresses.sort();
         let addresses = addresses.into_iter().map(|(_, address)| address).collect();
-        Self { addresses, monitor, is_over, threads }
+        Self { addresses, monitor, changes, is_over, threads }
     }
 
     fn plain(&self, core: usize) -> TcpStream {
@@ -97,6 +102,8 @@ impl Drop for Servers {
 struct Beside {
     upstreams: Option<Upstreams>,
     monitor: Option<[SocketAddr; 2]>,
+    /// Of core 0.
+    changes: Option<Receiver<Arc<RuntimeSettings>>>,
 }
 
 async fn serve(
@@ -145,6 +152,9 @@ async fn serve(
         }
     });
     while !is_over.load(Ordering::Relaxed) {
+        for settings in beside.changes.iter().flat_map(Receiver::try_iter) {
+            front.reload(&settings);
+        }
         GlommioRuntime.sleep(TICK).await;
     }
     accept.cancel().await;
@@ -382,6 +392,32 @@ fn a_password_is_compared_with_its_hash_beside_the_core() {
         socket.write_all(connect.as_bytes()).unwrap();
         assert_eq!(line(&mut socket), answer);
     }
+}
+
+#[test]
+fn a_certificate_that_was_read_again_is_shown_to_connections_to_come() {
+    let (before, after) = (Authority::new(), Authority::new());
+    let servers = Servers::start(2, &config(&before.server()));
+    let open = |core: usize, authority: &Authority| {
+        let mut socket = servers.plain(core);
+        line(&mut socket);
+        let mut stream = tls(&anonymous(authority), socket);
+        stream.write_all(b"CONNECT {\"verbose\":false}\r\nPING\r\n").map(|()| stream)
+    };
+    let mut old = open(1, &before).unwrap();
+    assert_eq!(line(&mut old), "PONG\r\n");
+    assert!(open(1, &after).is_err(), "it is another authority's");
+    let settings = RuntimeSettings::of(&config(&after.server()), ChannelLimits::default().into());
+    servers.changes.send(Arc::new(settings)).unwrap();
+    for core in [0, 1] {
+        let opened = (0..1_000).find_map(|_| {
+            std::thread::sleep(TICK);
+            open(core, &after).ok()
+        });
+        assert_eq!(line(&mut opened.unwrap()), "PONG\r\n");
+        assert!(open(core, &before).is_err(), "the old one is gone");
+    }
+    say(&mut old, "");
 }
 
 /// Sends `request` and returns the next response: its head, and as much behind it as the head says.
