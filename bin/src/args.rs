@@ -30,8 +30,8 @@ use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
 pub(crate) use help::{serve_help, sim_help};
 pub(crate) use options::{
-    ListenAddress, LogFormat, LogOptions, LoginOptions, Options, SignalOptions, SignalOrder,
-    SignalTarget, SimOptions, StoreKind, Verbosity,
+    ListenAddress, LogFormat, LogOptions, LoginFile, LoginOptions, Options, SignalOptions,
+    SignalOrder, SignalTarget, SimOptions, StoreKind, Verbosity,
 };
 use values::ValueError;
 

@@ -33,6 +33,7 @@ func main() {
 		{"refuse", nil, refuse},
 		{"upstream", quickHeartbeats, upstream},
 		{"partition", quickHeartbeats, partition},
+		{"login", nil, login},
 		{"monitor", monitorFlags(), monitor},
 		{"kill", nil, func(t *suite, s *server) { kill(t, s, *kills, *seed) }},
 	} {

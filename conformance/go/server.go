@@ -34,7 +34,9 @@ type server struct {
 	dir     string
 	flags   []string
 	process *os.Process
-	exited  <-chan struct{}
+	// natsOptions are for the clients that connect to it.
+	natsOptions []nats.Option
+	exited      <-chan struct{}
 }
 
 // newServer starts a server on an empty data directory.
@@ -139,6 +141,7 @@ func (s *server) dial(id string, dialer nats.CustomDialer, options ...stan.Optio
 	natsOptions := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(30 * time.Millisecond),
 		nats.ReconnectJitter(0, 0), nats.ReconnectBufSize(64 << 20),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
+	natsOptions = append(natsOptions, s.natsOptions...)
 	if dialer != nil {
 		natsOptions = append(natsOptions, nats.SetCustomDialer(dialer))
 	}

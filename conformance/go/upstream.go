@@ -14,7 +14,11 @@ import (
 
 // startNATS starts a NATS server in this process.
 func startNATS(port int) *natsd.Server {
-	n, err := natsd.NewServer(&natsd.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true})
+	return startNATSWith(&natsd.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true})
+}
+
+func startNATSWith(options *natsd.Options) *natsd.Server {
+	n, err := natsd.NewServer(options)
 	must(err)
 	go n.Start()
 	if !n.ReadyForConnections(patience) {

@@ -7,6 +7,7 @@ mod change;
 pub(crate) mod nkey;
 mod permissions;
 mod secret;
+mod seed;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -22,6 +23,7 @@ pub use change::Login;
 pub use nkey::nonce;
 pub use permissions::{PermissionSpec, Permissions, ResponseLimits, RuleSpec};
 pub use secret::PasswordCheck;
+pub use seed::{Seed, UserCredentials};
 
 /// How long a client may take for its CONNECT, unless told otherwise: two seconds, as in the reference.
 pub const TIMEOUT_MS_DEFAULT: u64 = 2_000;

@@ -13,6 +13,7 @@ use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::Now;
 
 use crate::address::Address;
+use crate::auth::{Seed, UserCredentials};
 use crate::core::{Core, Message, Notice, TimerEvent};
 use crate::ids::ConnectionId;
 use crate::info::Connect;
@@ -54,6 +55,10 @@ pub enum Login {
         /// The password.
         password: String,
     },
+    /// With a key, whose owner signs the server's nonce.
+    Key(Seed),
+    /// With what an account has signed, and a key.
+    Credentials(UserCredentials),
 }
 
 /// Where the connection stands, as its edge sees it.
@@ -100,6 +105,7 @@ pub(crate) struct Upstream {
 struct Greeting {
     tls_required: bool,
     tls_available: bool,
+    nonce: String,
 }
 
 /// What a server's INFO says about TLS.
@@ -148,6 +154,12 @@ struct Hello<'a> {
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pass: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nkey: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sig: Option<String>,
 }
 
 impl Upstream {
@@ -222,7 +234,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     fn on_server_op(&mut self, id: ConnectionId, op: &ServerOp<'_>, now: Now) {
         match *op {
-            ServerOp::Info(_) => self.on_upstream_info(id),
+            ServerOp::Info(json) => self.on_upstream_info(id, json),
             ServerOp::Msg { subject, reply, header_bytes, block } => {
                 self.on_upstream_message(
                     id,
@@ -241,13 +253,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
     }
 
-    fn on_upstream_info(&mut self, id: ConnectionId) {
+    fn on_upstream_info(&mut self, id: ConnectionId, json: &[u8]) {
         let Some(current) = self.upstream.current.as_mut() else { return };
         if current.stage != Stage::Greeting {
             return;
         }
         current.stage = Stage::Joining;
-        let hello = hello(&self.hub.config.cluster_id, &current.login);
+        let greeting: Greeting = serde_json::from_slice(json).unwrap_or_default();
+        let hello = hello(&self.hub.config.cluster_id, &current.login, &greeting.nonce);
         self.hub.write(id, hello.len() + 32, |out| {
             emit::connect(out, &hello);
             emit::ping(out);
@@ -379,13 +392,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 }
 
-fn hello(cluster_id: &str, login: &Login) -> Vec<u8> {
-    let (auth_token, user, pass) = match login {
-        Login::Open => (None, None, None),
-        Login::Token(token) => (Some(token.as_str()), None, None),
-        Login::User { name, password } => (None, Some(name.as_str()), Some(password.as_str())),
-    };
-    let hello = Hello {
+fn hello(cluster_id: &str, login: &Login, nonce: &str) -> Vec<u8> {
+    let mut hello = Hello {
         verbose: false,
         pedantic: false,
         echo: false,
@@ -395,9 +403,30 @@ fn hello(cluster_id: &str, login: &Login) -> Vec<u8> {
         lang: "rust",
         version: env!("CARGO_PKG_VERSION"),
         name: format!("_NSS-{cluster_id}-weirlog"),
-        auth_token,
-        user,
-        pass,
+        auth_token: None,
+        user: None,
+        pass: None,
+        nkey: None,
+        jwt: None,
+        sig: None,
     };
+    // A server that gives no nonce asks for no signature.
+    let signed = |seed: &Seed| (!nonce.is_empty()).then(|| seed.sign(nonce));
+    match login {
+        Login::Open => {}
+        Login::Token(token) => hello.auth_token = Some(token),
+        Login::User { name, password } => {
+            hello.user = Some(name);
+            hello.pass = Some(password);
+        }
+        Login::Key(seed) => {
+            hello.nkey = Some(seed.public_key());
+            hello.sig = signed(seed);
+        }
+        Login::Credentials(UserCredentials { jwt, seed }) => {
+            hello.jwt = Some(jwt);
+            hello.sig = signed(seed);
+        }
+    }
     serde_json::to_vec(&hello).expect("strings and flags are JSON")
 }

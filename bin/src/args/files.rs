@@ -24,7 +24,7 @@ use weirlog_net::tls::{ClientCertificates, TlsSpec};
 
 use super::compatible::{Role, ValueForm};
 use super::go_style::{Given, Vocabulary};
-use super::options::ConnectionOptions;
+use super::options::{ConnectionOptions, LoginFile};
 use super::values::ValueError;
 pub(super) use authorization::FileAuthorization;
 pub(crate) use error::FileError;
@@ -40,6 +40,7 @@ pub(super) struct FileSettings {
     pub(super) is_plain_allowed: bool,
     pub(super) limit_rules: Vec<LimitRule>,
     pub(super) monitor_base_path: String,
+    pub(super) login_file: Option<LoginFile>,
 }
 
 impl Default for FileSettings {
@@ -52,6 +53,7 @@ impl Default for FileSettings {
             is_plain_allowed: false,
             limit_rules: Vec::new(),
             monitor_base_path: String::new(),
+            login_file: None,
         }
     }
 }

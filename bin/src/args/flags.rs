@@ -353,6 +353,7 @@ impl ServeFlags {
             ports_directory: self.ports_file_dir,
             payload_bytes_max: self.max_payload,
             login,
+            login_file: file.login_file,
             tls,
             tls_there,
             log,

@@ -65,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) payload_bytes_max: usize,
     /// The login on the command line: part of `authorization`, or for the servers of `upstreams`.
     pub(crate) login: LoginOptions,
+    /// A login at the servers of `upstreams` that stands in a file; the command line's wins.
+    pub(crate) login_file: Option<LoginFile>,
     /// How the server goes at SIGUSR2.
     pub(crate) lame_duck: LameDuckOptions,
     /// TLS for clients; `None`: there is none.
@@ -178,6 +180,15 @@ pub(crate) struct LoginOptions {
     pub(crate) password: String,
     /// The token.
     pub(crate) token: String,
+}
+
+/// A file with a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LoginFile {
+    /// The seed of a user's key.
+    NkeySeed(PathBuf),
+    /// A JWT and a seed.
+    Credentials(PathBuf),
 }
 
 impl fmt::Debug for LoginOptions {

@@ -73,6 +73,7 @@ fn defaults_are_those_of_the_reference_but_for_the_store() {
         connections: ConnectionOptions::default(),
         authorization: None,
         login: LoginOptions::default(),
+        login_file: None,
         tls: None,
         tls_there: TlsClientOptions::default(),
         log: LogOptions::default(),

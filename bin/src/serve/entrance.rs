@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weirlog_net::auth::Authorization;
+use weirlog_net::auth::{Authorization, Seed, UserCredentials};
 use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::{UpstreamAddress, Upstreams};
 use weirlog_net::tls::{TlsClient, TlsError, TlsServer};
@@ -12,7 +12,7 @@ use weirlog_net::upstream::Login;
 
 use super::error::ServeError;
 use super::settings;
-use crate::args::{LoginOptions, Options};
+use crate::args::{LoginFile, LoginOptions, Options};
 
 /// Where clients come in.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ impl Entrance {
             return Ok(Self::Port { address, authorization, tls });
         }
         let mut servers = options.upstreams.clone();
-        if let Some(login) = login_there(&options.login) {
+        if let Some(login) = login_there(options)? {
             servers.iter_mut().for_each(|server| server.login = login.clone());
         }
         servers.iter_mut().for_each(|server| server.is_tls |= options.tls_there.is_demanded);
@@ -84,12 +84,28 @@ impl Entrance {
     }
 }
 
-fn login_there(login: &LoginOptions) -> Option<Login> {
-    if !login.user.is_empty() {
-        let (name, password) = (login.user.clone(), login.password.clone());
-        return Some(Login::User { name, password });
+/// The login for all servers, whatever their URLs say: on the command line, else in a file.
+fn login_there(options: &Options) -> Result<Option<Login>, ServeError> {
+    let LoginOptions { user, password, token } = &options.login;
+    if !user.is_empty() {
+        let (name, password) = (user.clone(), password.clone());
+        return Ok(Some(Login::User { name, password }));
     }
-    (!login.token.is_empty()).then(|| Login::Token(login.token.clone()))
+    if !token.is_empty() {
+        return Ok(Some(Login::Token(token.clone())));
+    }
+    let (path, login) = match &options.login_file {
+        None => return Ok(None),
+        Some(LoginFile::NkeySeed(path)) => (path, Seed::load(path).map(Login::Key)),
+        Some(LoginFile::Credentials(path)) => {
+            (path, UserCredentials::load(path).map(Login::Credentials))
+        }
+    };
+    let unusable = |error: std::io::Error| ServeError::LoginFile {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    login.map(Some).map_err(unusable)
 }
 
 impl fmt::Display for Entrance {

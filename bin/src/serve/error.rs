@@ -27,7 +27,14 @@ pub(crate) enum ServeError {
         /// The operating system's words.
         reason: String,
     },
-    /// The same of monitoring's address, with it in the operating system's words.
+    /// A login at a NATS server cannot be read.
+    LoginFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Monitoring's address cannot be listened on: it, and the operating system's words.
     Monitor(String),
     /// Monitoring over TLS, and no certificate.
     MonitorWithoutTls,
@@ -61,6 +68,9 @@ impl std::fmt::Display for ServeError {
             Self::Open { directory: None, error } => error.fmt(f),
             Self::Listen { host, port, reason } => {
                 write!(f, "cannot listen on {host}:{port}: {reason}")
+            }
+            Self::LoginFile { path, reason } => {
+                write!(f, "login at the NATS server: {}: {reason}", path.display())
             }
             Self::Monitor(reason) => write!(f, "cannot serve monitoring on {reason}"),
             Self::MonitorWithoutTls => {

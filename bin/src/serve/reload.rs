@@ -101,7 +101,10 @@ fn needs_restart(started: &Options, now: &Options) -> Vec<&'static str> {
         ("lame_duck_duration and lame_duck_grace_period", started.lame_duck != now.lame_duck),
         ("nats_server", started.upstreams != now.upstreams),
         ("TLS towards the NATS server", has_upstream && started.tls_there != now.tls_there),
-        ("login at the NATS server", has_upstream && started.login != now.login),
+        (
+            "login at the NATS server",
+            has_upstream && (started.login != now.login || started.login_file != now.login_file),
+        ),
         ("server_name", started.server_name != now.server_name),
         ("pid_file", started.pid_file != now.pid_file),
         ("ports_file_dir", started.ports_directory != now.ports_directory),

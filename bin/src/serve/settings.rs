@@ -97,6 +97,11 @@ pub(super) fn contradictions(options: &Options) -> Vec<&'static str> {
     if log.file_bytes_max > 0 && log.file.is_none() {
         found.push("-log_size_limit has no effect: there is no log file (-l)");
     }
+    if options.login_file.is_some() && options.upstreams.is_empty() {
+        found.push(
+            "credentials and nkey_seed_file have no effect: there is no nats_server to log in at",
+        );
+    }
     if log.syslog.is_some() && log.file.is_some() {
         found.push("-s and -r have no effect: the log goes to a file (-l)");
     }

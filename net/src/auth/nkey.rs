@@ -9,9 +9,9 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 /// The first byte of a user's key: 20 in the upper five bits, the letter U.
-const USER_PREFIX: u8 = 20 << 3;
+pub(super) const USER_PREFIX: u8 = 20 << 3;
 /// The bytes of an Ed25519 public key.
-const KEY_SIZE_BYTES: usize = 32;
+pub(super) const KEY_SIZE_BYTES: usize = 32;
 /// Random bytes of a nonce, 15 letters.
 const NONCE_SIZE_BYTES: usize = 11;
 
@@ -49,8 +49,16 @@ pub fn nonce(rng: &mut Rng) -> String {
     BASE64URL_NOPAD.encode(hash.as_ref().get(..NONCE_SIZE_BYTES).unwrap_or_default())
 }
 
+/// A user's public key as it is written.
+pub(super) fn public_text(key: &[u8]) -> String {
+    let mut bytes = vec![USER_PREFIX];
+    bytes.extend_from_slice(key);
+    bytes.extend_from_slice(&crc16(&bytes).to_le_bytes());
+    BASE32_NOPAD.encode(&bytes)
+}
+
 /// CRC-16/XMODEM: polynomial 0x1021, nothing else.
-fn crc16(bytes: &[u8]) -> u16 {
+pub(super) fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |sum, byte| {
         (0..8).fold(sum ^ (u16::from(*byte) << 8), |sum, _| {
             if sum & 0x8000 == 0 { sum << 1 } else { (sum << 1) ^ 0x1021 }
@@ -67,10 +75,16 @@ pub(crate) mod tests {
     /// A user's key pair from a seed, and its public key as it is written.
     pub(crate) fn key_pair(seed: u8) -> (Ed25519KeyPair, String) {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
-        let mut bytes = vec![USER_PREFIX];
-        bytes.extend_from_slice(pair.public_key().as_ref());
+        let text = public_text(pair.public_key().as_ref());
+        (pair, text)
+    }
+
+    /// The seed of `key_pair(seed)` as it is written.
+    pub(crate) fn seed_text(seed: u8) -> String {
+        let mut bytes = vec![super::super::seed::SEED_PREFIX | (USER_PREFIX >> 5), 0];
+        bytes.extend_from_slice(&[seed; 32]);
         bytes.extend_from_slice(&crc16(&bytes).to_le_bytes());
-        (pair, BASE32_NOPAD.encode(&bytes))
+        BASE32_NOPAD.encode(&bytes)
     }
 
     #[test]

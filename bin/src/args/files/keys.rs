@@ -5,6 +5,7 @@ use weirlog_net::conf::{Kind, Value};
 
 use super::FileSettings;
 use super::connections as net;
+use crate::args::options::LoginFile;
 use crate::args::values::{self, ValueError};
 
 /// A key in each of its spellings, in any case.
@@ -153,10 +154,8 @@ pub(super) static STREAMING_KEYS: &[Key] = &[
     key(&["sv", "stan_trace"], Action::Flag("stan_trace")),
     key(&["secure"], Action::Flag("secure")),
     key(&["tls"], Action::Block(TLS_THERE_KEYS)),
-    key(
-        &["credentials", "nkey_seed_file"],
-        missing("this login at a NATS server", "use username and password"),
-    ),
+    key(&["credentials"], Action::Set(credentials)),
+    key(&["nkey_seed_file"], Action::Set(nkey_seed_file)),
     key(&["username", "user"], Action::Login("user")),
     key(&["password", "pass"], Action::Login("pass")),
     key(&["token"], Action::Login("auth")),
@@ -244,6 +243,28 @@ static FILE_STORE_KEYS: &[Key] = &[
     key(&["read_buffer_size", "file_read_buffer_size"], Action::Count("file_read_buffer_size")),
     key(&["auto_sync", "file_auto_sync"], Action::Flag("file_auto_sync")),
 ];
+
+fn credentials(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
+    set_login(settings, text, LoginFile::Credentials)
+}
+
+/// Credentials win over a key alone.
+fn nkey_seed_file(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
+    if matches!(settings.login_file, Some(LoginFile::Credentials(_))) {
+        return Ok(());
+    }
+    set_login(settings, text, LoginFile::NkeySeed)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands for setters")]
+fn set_login(
+    settings: &mut FileSettings,
+    text: &str,
+    kind: fn(std::path::PathBuf) -> LoginFile,
+) -> Result<(), ValueError> {
+    settings.login_file = (!text.is_empty()).then(|| kind(text.into()));
+    Ok(())
+}
 
 /// A path with a slash at its start and none at its end; empty for the root.
 fn monitor_base_path(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {

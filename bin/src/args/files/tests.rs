@@ -8,7 +8,7 @@ use weirlog_engine::types::ChannelLimits;
 use weirlog_net::auth::{PermissionSpec, ResponseLimits, RuleSpec};
 use weirlog_net::tls::{AUTO_WAIT_MS, ClientCertificates, HandshakeOrder, TlsSpec};
 
-use crate::args::options::ListenAddress;
+use crate::args::options::{ListenAddress, LoginFile};
 use crate::args::{ArgsError, Command, Options, Parsed, StoreKind, Verbosity, parse};
 
 /// Reads a command line in whose words `%1` and `%2` are files with these texts. Messages show them as `1` and `2`.
@@ -230,7 +230,6 @@ fn what_is_not_there_yet_is_refused_and_says_what_to_do() {
         "websocket {}",
         "mqtt {}",
         "prof_port: 65432",
-        "credentials: x",
         "tls { cipher_suites: [x] }",
         "authorization { auth_callout {} }",
     ] {
@@ -395,6 +394,17 @@ fn the_streaming_login_is_for_another_nats_server() {
     assert_eq!(alone.warnings.len(), 2);
     assert!(alone.warnings.concat().contains("username has no effect: "));
     assert_eq!(options_of(alone).authorization, None);
+}
+
+#[test]
+fn a_login_at_another_nats_server_may_stand_in_a_file() {
+    let login = |text: &str| options(&format!("nats_server_url: \"nats://a\"\n{text}")).login_file;
+    assert_eq!(login("nkey_seed_file: a.nk"), Some(LoginFile::NkeySeed("a.nk".into())));
+    let credentials = Some(LoginFile::Credentials("a.creds".into()));
+    assert_eq!(login("credentials: a.creds"), credentials);
+    assert_eq!(login("credentials: a.creds\nnkey_seed_file: a.nk"), credentials);
+    assert_eq!(login("nkey_seed_file: a.nk\ncredentials: a.creds"), credentials);
+    assert_eq!(login("nkey_seed_file: \"\""), None);
 }
 
 #[test]

@@ -193,6 +193,28 @@ fn clients_outlive_a_lost_connection() {
 }
 
 #[test]
+fn a_key_signs_what_the_server_gives() {
+    let seed = crate::auth::Seed::parse(&crate::auth::nkey::tests::seed_text(6)).unwrap();
+    let (_, public) = crate::auth::nkey::tests::key_pair(6);
+    let jwt = "ey.ey.sig".to_owned();
+    let credentials = crate::auth::UserCredentials { jwt, seed: seed.clone() };
+    let info = HELLO.replace("\"headers\"", "\"nonce\":\"abc\",\"headers\"");
+    let connect = |login| {
+        let mut town = town(1);
+        let peer = opened(&mut town, login);
+        let said = town.say(peer, &info);
+        let json = said.lines().next().unwrap().strip_prefix("CONNECT ").unwrap().to_owned();
+        serde_json::from_str::<serde_json::Value>(&json).unwrap()
+    };
+    let by_key = connect(Login::Key(seed.clone()));
+    assert_eq!((&by_key["nkey"], &by_key["sig"]), (&public.into(), &seed.sign("abc").into()));
+    assert!(by_key.get("jwt").is_none() && by_key.get("user").is_none());
+    let by_jwt = connect(Login::Credentials(credentials));
+    assert_eq!((&by_jwt["jwt"], &by_jwt["sig"]), (&"ey.ey.sig".into(), &seed.sign("abc").into()));
+    assert!(by_jwt.get("nkey").is_none());
+}
+
+#[test]
 fn what_an_info_says_about_tls() {
     let offer = |json: &str| TlsOffer::of(format!("INFO {json}\r\n").as_bytes());
     assert_eq!(offer("{}"), TlsOffer::None);
