@@ -176,6 +176,11 @@ fn switch(query: &Query, name: &str) -> Result<bool, Response> {
     }
 }
 
+/// Whether a number is left out, as Go's `omitempty` does.
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
+}
+
 /// RFC 3339 with as many decimals as there are.
 fn time_text(time: Timestamp) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(time.0)).unwrap_or_default().to_string()

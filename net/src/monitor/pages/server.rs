@@ -35,7 +35,7 @@ struct Varz<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     tls_verify: bool,
     max_connections: usize,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::is_zero")]
     max_subscriptions: usize,
     ping_interval: u64,
     ping_max: u32,
@@ -89,11 +89,6 @@ struct Healthz {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
 }
 
 pub(super) async fn varz<C: Cores>(

@@ -40,9 +40,9 @@ struct Serverz<'a> {
     in_bytes: u64,
     out_msgs: u64,
     out_bytes: u64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::is_zero")]
     open_fds: u64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::is_zero")]
     max_fds: u64,
 }
 
@@ -149,11 +149,6 @@ struct SubscriptionRow {
     last_sent: u64,
     pending_count: usize,
     is_stalled: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 impl From<ChannelLimits> for Limits {

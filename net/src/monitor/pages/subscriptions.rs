@@ -37,14 +37,9 @@ pub(super) struct InterestRow {
     qgroup: Option<String>,
     sid: String,
     msgs: u64,
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "super::is_zero")]
     max: u64,
     cid: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks this way")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
 }
 
 impl From<InterestReport> for InterestRow {
