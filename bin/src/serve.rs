@@ -13,6 +13,7 @@ mod ports_file;
 mod reload;
 mod settings;
 mod supervisor;
+mod telling;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,9 +32,9 @@ use weirlog_engine::disk::memory::MemoryDisk;
 use weirlog_engine::error::OpenError;
 use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, StoreInfo, open_store};
-use weirlog_engine::types::{ShardId, Timestamp};
+use weirlog_engine::types::ShardId;
 use weirlog_net::config::NetConfig;
-use weirlog_net::core::{Core, Notice, RuntimeSettings};
+use weirlog_net::core::{Core, RuntimeSettings};
 use weirlog_net::front::Front;
 use weirlog_net::ids::CoreId;
 use weirlog_net::interest::CoreSet;
@@ -41,7 +42,7 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
-use crate::log::{Level, Log, Part};
+use crate::log::Log;
 use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
@@ -50,6 +51,7 @@ use pid_file::PidFile;
 use ports_file::PortsFile;
 use reload::Reloader;
 use supervisor::{End, Event, Supervisor, hear_signals};
+use telling::{tell, tell_recovery, wall_time};
 
 /// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
 /// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
@@ -457,54 +459,4 @@ fn listen<D: Disk>(
             turn = (turn + 1) % (targets.len() + 1);
         }
     }))
-}
-
-fn tell_recovery<D: Disk>(log: &Log, storage: &Storage<D, GlommioRuntime>) {
-    let report = storage.report();
-    if report.cut_frames > 0 {
-        let text = format!("Cut {} batches that were never acknowledged", report.cut_frames);
-        log.info(wall_time(), text);
-    }
-    for damage in &report.damage {
-        let text = format!(
-            "Damage in shard {}, segment {}: {}; channel {:?} lost messages {} to {}",
-            damage.shard, damage.segment, damage.what, damage.name, damage.first, damage.last
-        );
-        log.error(wall_time(), text);
-    }
-}
-
-fn tell(log: &Log, notice: &Notice) {
-    match notice {
-        Notice::SlowConsumer { number, client_ip, pending_bytes } => log.warning(
-            wall_time(),
-            format!("Slow consumer: connection {number} of {client_ip} closed, {pending_bytes} bytes waited for it"),
-        ),
-        Notice::Detail(detail) => {
-            let level = if detail.is_trace { Level::Trace } else { Level::Debug };
-            let part = if detail.is_streaming { Part::Streaming } else { Part::Server };
-            log.write(wall_time(), level, part, &detail.text);
-        }
-        Notice::ClientTimedOut { client_id } => {
-            log.info(wall_time(), format!("[Client:{client_id}] Timed out on heartbeats"));
-        }
-        Notice::HandshakeFailed { client_ip, reason } => {
-            log.error(wall_time(), format!("TLS handshake with {client_ip} failed: {reason}"));
-        }
-        Notice::UpstreamError { text } => {
-            log.error(wall_time(), format!("NATS server: {text}"));
-        }
-        Notice::UpstreamJoined => log.info(wall_time(), "Joined a NATS server"),
-        Notice::UpstreamLost => {
-            log.warning(wall_time(), "Lost the connection to the NATS server, trying to join it again");
-        }
-        Notice::LogFinished { shard, reason } => {
-            log.error(wall_time(), format!("Shard {shard} takes no more messages until a restart: {reason}"));
-        }
-    }
-}
-
-fn wall_time() -> Timestamp {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
