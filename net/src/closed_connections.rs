@@ -12,18 +12,16 @@ const REMEMBERED_MAX: usize = 10_000;
 pub(crate) struct ClosedConnections {
     kept: VecDeque<ConnectionReport>,
     kept_max: usize,
-    total: usize,
 }
 
 impl ClosedConnections {
     pub(crate) fn new(core_count: u16) -> Self {
         let kept_max = (REMEMBERED_MAX / usize::from(core_count.max(1))).max(1);
-        Self { kept: VecDeque::new(), kept_max, total: 0 }
+        Self { kept: VecDeque::new(), kept_max }
     }
 
     /// One more; the oldest makes room.
     pub(crate) fn push(&mut self, closed: ConnectionReport) {
-        self.total += 1;
         if self.kept.len() == self.kept_max {
             self.kept.pop_front();
         }

@@ -183,6 +183,11 @@ impl<D: Disk> Shard<D> {
             .filter_map(|view| Some((self.channels.get(view.channel)?.name.as_str(), view)))
     }
 
+    /// How many clients have their home here.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
     /// The first `count` clients whose home this is, in order of id.
     pub fn first_clients(&self, count: usize) -> impl Iterator<Item = &Client> {
         self.clients.values().take(count)

@@ -86,23 +86,23 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 if wanted == Demand::Some {
                     self.pause_end.set(Monotonic(now.mono.0 + pause_ns(write.records_count)));
                 }
-                self.start_write(at, write);
+                self.start_write(at, write, now);
                 return true;
             }
         }
         false
     }
 
-    fn start_write(self: &Rc<Self>, at: usize, write: FrameWrite<D::File>) {
+    fn start_write(self: &Rc<Self>, at: usize, write: FrameWrite<D::File>, sealed: Now) {
         self.in_flight.set(self.in_flight.get() + 1);
         let core = self.clone();
-        let begun = self.runtime.now().mono;
         let (records, bytes) = (write.records_count as u64, (*write.buffer).as_ref().len() as u64);
         self.runtime.spawn(async move {
             let result = write.file.write_at(write.position, write.buffer).await;
             core.in_flight.set(core.in_flight.get() - 1);
             let now = core.runtime.now();
-            core.statistics.borrow_mut().count(now.mono.since(begun), (records, bytes), &result);
+            let took_ns = now.mono.since(sealed.mono);
+            core.statistics.borrow_mut().count(took_ns, (records, bytes), &result);
             core.shards[at].borrow_mut().written(write.index, result, now);
             core.progress(at);
             core.pump();

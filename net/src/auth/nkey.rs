@@ -22,12 +22,10 @@ pub(super) struct UserKey([u8; KEY_SIZE_BYTES]);
 impl UserKey {
     /// Reads a key as it is written; none: it is none, or not a user's.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE32_NOPAD.decode(text.as_bytes()).ok()?;
-        let (rest, sum) = bytes.split_last_chunk::<2>()?;
-        let (prefix, key) = rest.split_first()?;
-        let is_whole = u16::from_le_bytes(*sum) == crc16(rest);
+        let bytes = read_whole(text)?;
+        let (prefix, key) = bytes.split_first()?;
         let key = key.try_into().ok()?;
-        (is_whole && *prefix == USER_PREFIX).then_some(Self(key))
+        (*prefix == USER_PREFIX).then_some(Self(key))
     }
 
     /// Whether `signature`, base64 with either alphabet, was made over `nonce` by the owner of this key.
@@ -49,16 +47,24 @@ pub fn nonce(rng: &mut Rng) -> String {
     BASE64URL_NOPAD.encode(hash.as_ref().get(..NONCE_SIZE_BYTES).unwrap_or_default())
 }
 
-/// A user's public key as it is written.
-pub(super) fn public_text(key: &[u8]) -> String {
-    let mut bytes = vec![USER_PREFIX];
-    bytes.extend_from_slice(key);
+/// The bytes of a key or a seed, without their check sum; none: it is wrong, or they are none.
+pub(super) fn read_whole(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = BASE32_NOPAD.decode(text.as_bytes()).ok()?;
+    let (rest, sum) = bytes.split_last_chunk::<2>()?;
+    let is_whole = u16::from_le_bytes(*sum) == crc16(rest);
+    bytes.truncate(rest.len());
+    is_whole.then_some(bytes)
+}
+
+/// A key or a seed as it is written: what says its kind, itself, and the check sum of both.
+pub(super) fn written(prefix: &[u8], key: &[u8]) -> String {
+    let mut bytes = [prefix, key].concat();
     bytes.extend_from_slice(&crc16(&bytes).to_le_bytes());
     BASE32_NOPAD.encode(&bytes)
 }
 
 /// CRC-16/XMODEM: polynomial 0x1021, nothing else.
-pub(super) fn crc16(bytes: &[u8]) -> u16 {
+fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |sum, byte| {
         (0..8).fold(sum ^ (u16::from(*byte) << 8), |sum, _| {
             if sum & 0x8000 == 0 { sum << 1 } else { (sum << 1) ^ 0x1021 }
@@ -75,16 +81,13 @@ pub(crate) mod tests {
     /// A user's key pair from a seed, and its public key as it is written.
     pub(crate) fn key_pair(seed: u8) -> (Ed25519KeyPair, String) {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
-        let text = public_text(pair.public_key().as_ref());
+        let text = written(&[USER_PREFIX], pair.public_key().as_ref());
         (pair, text)
     }
 
     /// The seed of `key_pair(seed)` as it is written.
     pub(crate) fn seed_text(seed: u8) -> String {
-        let mut bytes = vec![super::super::seed::SEED_PREFIX | (USER_PREFIX >> 5), 0];
-        bytes.extend_from_slice(&[seed; 32]);
-        bytes.extend_from_slice(&crc16(&bytes).to_le_bytes());
-        BASE32_NOPAD.encode(&bytes)
+        written(&super::super::seed::USER_SEED_PREFIX, &[seed; 32])
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use data_encoding::{BASE32_NOPAD, BASE64URL_NOPAD};
+use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
-use super::nkey::{self, KEY_SIZE_BYTES, USER_PREFIX, crc16};
+use super::nkey::{self, KEY_SIZE_BYTES, USER_PREFIX};
 
-/// The first byte of a seed: 18 in the upper five bits, the letter S. The kind of key follows in the next eight.
-pub(super) const SEED_PREFIX: u8 = 18 << 3;
+/// The first bytes of a user's seed: 18 in the upper five bits, the letter S, and the kind of key in the next eight.
+pub(super) const USER_SEED_PREFIX: [u8; 2] =
+    [(18 << 3) | (USER_PREFIX >> 5), (USER_PREFIX & 31) << 3];
 
 /// The seed of a user's key.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,14 +39,11 @@ impl Seed {
     /// Reads a seed as it is written; none: it is none, or not a user's.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes = BASE32_NOPAD.decode(text.as_bytes()).ok()?;
-        let (rest, sum) = bytes.split_last_chunk::<2>()?;
-        let ([first, second], seed) = rest.split_first_chunk::<2>()?;
-        let prefix = [SEED_PREFIX | (USER_PREFIX >> 5), (USER_PREFIX & 31) << 3];
-        let is_whole = u16::from_le_bytes(*sum) == crc16(rest) && [*first, *second] == prefix;
-        let seed: [u8; KEY_SIZE_BYTES] = seed.try_into().ok()?;
+        let bytes = nkey::read_whole(text)?;
+        let (prefix, seed) = bytes.split_first_chunk()?;
         // A pair can be made of any 32 bytes.
-        is_whole.then_some(Self(seed))
+        let seed = seed.try_into().ok()?;
+        (*prefix == USER_SEED_PREFIX).then_some(Self(seed))
     }
 
     /// The first line of a file that is a seed.
@@ -53,7 +51,10 @@ impl Seed {
     /// # Errors
     /// The file cannot be read, or has none.
     pub fn load(path: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(path)?;
+        Self::find(&std::fs::read_to_string(path)?)
+    }
+
+    fn find(text: &str) -> io::Result<Self> {
         let found = text.lines().find_map(|line| Self::parse(line.trim()));
         found.ok_or_else(|| io::Error::other("there is no seed of a user in it (SU...)"))
     }
@@ -61,7 +62,7 @@ impl Seed {
     /// The public key, as it is written.
     #[must_use]
     pub fn public_key(&self) -> String {
-        nkey::public_text(self.pair().public_key().as_ref())
+        nkey::written(&[USER_PREFIX], self.pair().public_key().as_ref())
     }
 
     /// A server's nonce, signed.
@@ -85,7 +86,7 @@ impl UserCredentials {
         let is_jwt = |line: &&str| line.starts_with("ey") && line.split('.').count() == 3;
         let jwt = text.lines().map(str::trim).find(is_jwt);
         let jwt = jwt.ok_or_else(|| io::Error::other("there is no JWT in it"))?;
-        Ok(Self { jwt: jwt.to_owned(), seed: Seed::load(path)? })
+        Ok(Self { jwt: jwt.to_owned(), seed: Seed::find(&text)? })
     }
 }
 

@@ -61,11 +61,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             }
             Inquiry::Clients { shard, count_max } => self.storage.with(*shard, |shard| {
                 let clients = shard.first_clients(*count_max).cloned().collect();
-                Report::Clients(shard.totals().clients, clients)
+                Report::Clients(shard.client_count(), clients)
             }),
             Inquiry::Client { shard, id } => self.storage.with(*shard, |shard| {
                 Report::Clients(
-                    shard.totals().clients,
+                    shard.client_count(),
                     shard.client(id).cloned().into_iter().collect(),
                 )
             }),

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
@@ -53,12 +53,7 @@ impl Line {
     /// Ends the connection: what was written still goes out, the reader wakes.
     pub(super) fn finish(&self) {
         self.is_finished.set(true);
-        let mut wire = self.wire.borrow_mut();
-        let mut context = Context::from_waker(Waker::noop());
-        wire.say_end(&mut context);
-        let shutdown = pin!(wire.socket().shutdown(Shutdown::Both));
-        // It is a plain system call behind an async face; an error means that the other side was faster.
-        let _ = shutdown.poll(&mut context);
+        self.wire.borrow_mut().end(Shutdown::Both);
         self.reader.ring();
     }
 }

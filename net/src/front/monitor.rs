@@ -5,10 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use glommio::net::{TcpListener, TcpStream};
@@ -165,11 +163,7 @@ impl<D: Disk, R: Runtime> Monitor<D, R> {
                 break;
             }
         }
-        let mut context = Context::from_waker(Waker::noop());
-        wire.say_end(&mut context);
-        let shutdown = pin!(wire.socket().shutdown(Shutdown::Write));
-        // A plain system call behind an async face, as in `line`.
-        let _ = std::future::Future::poll(shutdown, &mut context);
+        wire.end(Shutdown::Write);
         Ok(())
     }
 }

@@ -1,9 +1,11 @@
 //! The bytes of one connection: a socket as it is, or with TLS over it. The socket is polled by one reader and one
 //! writer; with TLS each keeps to its direction, and what reading gives to write is the writer's to send.
 
+use std::future::Future as _;
 use std::io::{self, Read as _, Write as _};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_io::{AsyncRead as _, AsyncWrite as _};
 use glommio::net::TcpStream;
@@ -76,13 +78,17 @@ impl Wire {
         matches!(self, Self::Tls(tls) if tls.session.wants_write())
     }
 
-    /// Says that no more will come, as far as the socket takes it at once.
-    pub(super) fn say_end(&mut self, context: &mut Context<'_>) {
+    /// Says that no more will come, as far as the socket takes it at once, and shuts the socket down.
+    pub(super) fn end(&mut self, how: Shutdown) {
+        let mut context = Context::from_waker(Waker::noop());
         if let Self::Tls(tls) = self {
             tls.session.send_close_notify();
             // Whoever is gone does not hear it.
-            let _ = tls.poll_flush(context);
+            let _ = tls.poll_flush(&mut context);
         }
+        let shutdown = pin!(self.socket().shutdown(how));
+        // It is a plain system call behind an async face; an error means that the other side was faster.
+        let _ = shutdown.poll(&mut context);
     }
 }
 

@@ -245,25 +245,20 @@ static FILE_STORE_KEYS: &[Key] = &[
 ];
 
 fn credentials(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
-    set_login(settings, text, LoginFile::Credentials)
+    set_login(settings, text, LoginFile::Credentials);
+    Ok(())
 }
 
 /// Credentials win over a key alone.
 fn nkey_seed_file(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
-    if matches!(settings.login_file, Some(LoginFile::Credentials(_))) {
-        return Ok(());
+    if !matches!(settings.login_file, Some(LoginFile::Credentials(_))) {
+        set_login(settings, text, LoginFile::NkeySeed);
     }
-    set_login(settings, text, LoginFile::NkeySeed)
+    Ok(())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "it stands for setters")]
-fn set_login(
-    settings: &mut FileSettings,
-    text: &str,
-    kind: fn(std::path::PathBuf) -> LoginFile,
-) -> Result<(), ValueError> {
+fn set_login(settings: &mut FileSettings, text: &str, kind: fn(std::path::PathBuf) -> LoginFile) {
     settings.login_file = (!text.is_empty()).then(|| kind(text.into()));
-    Ok(())
 }
 
 /// A path with a slash at its start and none at its end; empty for the root.
