@@ -156,7 +156,10 @@ func monitor(t *suite, s *server) {
 		for _, one := range found["connections"].([]any) {
 			has("connection", one.(object), object{"cid": nil, "kind": "Client", "ip": "127.0.0.1", "port": nil, "start": nil,
 				"last_activity": nil, "uptime": nil, "idle": nil, "pending_bytes": nil, "in_msgs": nil, "out_msgs": nil,
-				"in_bytes": nil, "out_bytes": nil, "subscriptions": nil, "name": nil, "lang": "go", "version": nil})
+				"in_bytes": nil, "out_bytes": nil, "subscriptions": nil, "lang": "go", "version": nil})
+			if name, ok := one.(object)["name"]; ok && name == "" {
+				fail("a connection without a name has an empty one")
+			}
 		}
 		has("subsz", shown("/subsz"), object{"num_subscriptions": nil, "num_cache": nil, "num_inserts": nil, "num_removes": nil,
 			"num_matches": nil, "cache_hit_rate": nil, "max_fanout": nil, "avg_fanout": nil})

@@ -196,6 +196,18 @@ fn connz_shows_connections() {
     assert_eq!(row["subscriptions_list_detail"][1], detail);
 }
 
+/// As the reference does: stan.go names no connection, and sends an empty name.
+#[test]
+fn connz_leaves_out_what_is_empty() {
+    let mut town = Town::new(1, |_| {});
+    let peer = town.join(0);
+    town.say(peer, "CONNECT {\"verbose\":false,\"name\":\"\",\"lang\":\"\",\"version\":\"1\"}\r\n");
+    let watched = Watched::new(town);
+    let row = &watched.json("/connz")["connections"][0];
+    assert_eq!(row["version"], json!("1"));
+    assert!(row.get("name").is_none() && row.get("lang").is_none(), "{row}");
+}
+
 #[test]
 fn connz_finds_and_sorts() {
     let watched = with_connections();

@@ -177,14 +177,19 @@ fn row<C>(
         in_bytes: standing.traffic.received.bytes,
         out_bytes: standing.traffic.sent.bytes,
         subscriptions: standing.subscriptions_count,
-        name: report.name,
-        lang: report.language,
-        version: report.version,
+        name: given(report.name),
+        lang: given(report.language),
+        version: given(report.version),
         authorized_user: report.user.filter(|_| has_user),
         account: has_user.then_some(ACCOUNT),
         subscriptions_list: names,
         subscriptions_list_detail: details,
     }
+}
+
+/// Clients send empty texts for what they do not know.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 fn state(text: &str) -> Result<ConnectionState, Response> {
