@@ -45,6 +45,15 @@ struct Town {
 
 impl Town {
     fn new(core_count: u16, change: impl FnOnce(&mut NetConfig)) -> Self {
+        Self::limited(core_count, ChannelLimits::default(), change)
+    }
+
+    /// With limits of all channels.
+    fn limited(
+        core_count: u16,
+        limits: ChannelLimits,
+        change: impl FnOnce(&mut NetConfig),
+    ) -> Self {
         let executor = SimExecutor::new(1);
         let runtime = executor.runtime();
         // Transcripts hold no pings but those that they are about.
@@ -56,7 +65,7 @@ impl Town {
             shard_count: Some(SHARD_COUNT),
             payload_size_bytes_max: 1 << 20,
             channels_max: net.channels_max,
-            limits: ChannelLimits::default().into(),
+            limits: limits.into(),
             seed: 1,
             tuning: Tuning::default(),
         };

@@ -12,12 +12,12 @@ use crate::auth::{
 use crate::stan::errors;
 use crate::stan::wire::PubAck;
 
-fn rule(allow: &[&str], deny: &[&str]) -> RuleSpec {
+pub(super) fn rule(allow: &[&str], deny: &[&str]) -> RuleSpec {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     RuleSpec { allow: (!allow.is_empty()).then(|| owned(allow)), deny: owned(deny) }
 }
 
-fn user(name: &str, publish: RuleSpec, subscribe: RuleSpec) -> UserSpec {
+pub(super) fn user(name: &str, publish: RuleSpec, subscribe: RuleSpec) -> UserSpec {
     let permissions = Some(PermissionSpec { publish, subscribe, responses: None });
     UserSpec { name: name.to_owned(), password: "pw".to_owned(), permissions }
 }

@@ -238,6 +238,30 @@ fn a_publisher_waits_while_a_subscriber_hardly_keeps_up() {
     assert!(matches!(next, Next::Read { .. }), "there is room again");
 }
 
+#[test]
+fn a_slow_subscriber_on_another_core_holds_nobody_back() {
+    let mut town = Town::new(2, |net| net.pending_bytes_max = 10_000);
+    let slow = town.enter(0);
+    let (near, far) = (town.enter(1), town.enter(0));
+    for subscriber in [slow, near, far] {
+        town.say(subscriber, "SUB a 1\r\n");
+    }
+    let publisher = town.enter(1);
+    let message = format!("PUB a 1000\r\n{}\r\n", "x".repeat(1000));
+    // More than the slow one may have waiting: all the others get each message as it comes.
+    for _ in 0..20 {
+        let Intake { consumed, next } = town.offer(publisher, message.as_bytes());
+        assert_eq!(consumed, message.len());
+        assert!(matches!(next, Next::Read { .. }), "{next:?}");
+        town.settle();
+        for subscriber in [near, far] {
+            assert_eq!(town.heard(subscriber).matches("MSG").count(), 1);
+        }
+    }
+    assert!(town.is_closing(slow), "it is cut");
+    assert_eq!(town.cores[1].take_wakes(), []);
+}
+
 /// What one core sent to another was bounded by nothing: a fast publisher could fill the memory before the other core
 /// had its turn.
 #[test]
