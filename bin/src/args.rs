@@ -11,6 +11,7 @@ use std::fmt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
+mod bench;
 mod compatible;
 mod files;
 mod flags;
@@ -19,16 +20,18 @@ mod help;
 mod operation;
 mod options;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upstreams;
 mod value_error;
 mod values;
 
+use bench::BenchFlags;
+pub(crate) use bench::{BenchOptions, BenchStart};
 use compatible::Role;
 pub(crate) use files::FileError;
 use flags::{ServeFlags, SimFlags};
 use go_style::{Given, Split, Vocabulary};
-pub(crate) use help::{serve_help, sim_help};
+pub(crate) use help::{bench_help, serve_help, sim_help};
 pub(crate) use options::{
     ListenAddress, LogFormat, LogOptions, LoginFile, LoginOptions, Options, SignalOptions,
     SignalOrder, SignalTarget, SimOptions, StoreKind, Verbosity,
@@ -43,6 +46,8 @@ pub(crate) enum Command {
     Serve(Options),
     /// Run the simulator.
     Sim(SimOptions),
+    /// Put a server under load.
+    Bench(BenchOptions),
     /// Say that flags and files are valid.
     Checked,
     /// Send a signal to a running server.
@@ -51,6 +56,8 @@ pub(crate) enum Command {
     Help,
     /// Print [`sim_help`].
     SimHelp,
+    /// Print [`bench_help`].
+    BenchHelp,
     /// Print [`version_line`].
     Version,
 }
@@ -201,6 +208,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
         }
         Some("sim") if flags.is_empty() => sim(rest),
         Some("sim") => Err(ArgsError::FlagsBeforeCommand { command: "sim" }),
+        Some("bench") if flags.is_empty() => bench(rest),
+        Some("bench") => Err(ArgsError::FlagsBeforeCommand { command: "bench" }),
         Some("help") => Ok(Parsed { command: Command::Help, warnings: Vec::new() }),
         Some("version") => Ok(Parsed { command: Command::Version, warnings: Vec::new() }),
         Some(word) => Err(ArgsError::UnknownCommand { word: word.to_owned() }),
@@ -274,6 +283,15 @@ fn sim(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
     refuse_word(split.word)?;
     let flags: SimFlags = typed_flags(&split.flags)?;
     let command = if flags.help { Command::SimHelp } else { Command::Sim(flags.into_options()) };
+    Ok(Parsed { command, warnings: Vec::new() })
+}
+
+fn bench(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
+    let split = go_style::split(args, &Vocabulary::of(&BenchFlags::command()))?;
+    refuse_word(split.word)?;
+    let flags: BenchFlags = typed_flags(&split.flags)?;
+    let command =
+        if flags.help { Command::BenchHelp } else { Command::Bench(flags.into_options()) };
     Ok(Parsed { command, warnings: Vec::new() })
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod args;
 mod banner;
+mod bench;
 mod log;
 mod serve;
 mod signal;
@@ -34,8 +35,15 @@ fn main() -> ExitCode {
         }
         args::Command::Help => args::serve_help(),
         args::Command::SimHelp => args::sim_help(),
+        args::Command::BenchHelp => args::bench_help(),
         args::Command::Version => format!("{}\n", args::version_line()),
         args::Command::Sim(options) => return sim::simulate(&options),
+        args::Command::Bench(options) => {
+            return match bench::bench(options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error),
+            };
+        }
     };
     // Who closes the pipe early has seen enough.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::CommandFactory;
 
+use super::bench::BenchFlags;
 use super::compatible::{MISSING_FEATURES, MOOT_FLAGS, MissingFeature};
 use super::flags::{ServeFlags, SimFlags};
 use super::go_style;
@@ -18,6 +19,7 @@ const TEXT_COLUMN: usize = 34;
 const HEAD: &str = "
 Usage: weirlog [serve] [flags]     run the server
        weirlog sim [flags]         run the server in a simulator, see weirlog sim --help
+       weirlog bench [flags]       put a server under load, see weirlog bench --help
 
 Flags are those of nats-streaming-server. One dash or two are the same, and so are -cid x and
 -cid=x; a switch is -x, -x=true or -x=false. Durations: 100ms, 30s, 1m30s, 1.5h, 0. Sizes: 1048576,
@@ -46,6 +48,16 @@ pub(crate) fn serve_help() -> String {
 pub(crate) fn sim_help() -> String {
     let mut text = String::from("Usage: weirlog sim [flags]\n\nFlags:\n");
     write_flags(&mut text, &SimFlags::command());
+    text
+}
+
+/// The help of the load.
+#[must_use]
+pub(crate) fn bench_help() -> String {
+    let mut text = String::from(
+        "Usage: weirlog bench [flags]     put a NATS Streaming server under load\n\nFlags:\n",
+    );
+    write_flags(&mut text, &BenchFlags::command());
     text
 }
 
@@ -145,7 +157,7 @@ mod tests {
 
     #[test]
     fn no_line_is_too_wide() {
-        for line in serve_help().lines().chain(sim_help().lines()) {
+        for line in [serve_help(), sim_help(), bench_help()].iter().flat_map(|text| text.lines()) {
             assert!(line.chars().count() <= WIDTH_MAX, "{line}");
             assert_eq!(line, line.trim_end());
         }

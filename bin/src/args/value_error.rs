@@ -39,6 +39,8 @@ pub(crate) enum ValueError {
     NotAName,
     /// Not the URL of a NATS server.
     NotAServer,
+    /// Not a place where subscriptions can start.
+    NotAPlace,
     /// Neither text nor json.
     UnknownLogFormat,
     /// Not the URL of a syslog daemon.
@@ -77,6 +79,7 @@ impl fmt::Display for ValueError {
             Self::NotAName => f.write_str("must be a name without blanks"),
             Self::NotAServer => f.write_str("not a server (such as nats://host:4222)"),
             Self::UnknownLogFormat => f.write_str("unknown form of log lines, use text or json"),
+            Self::NotAPlace => f.write_str("not a place to start at, use new, first or spread"),
             Self::NotASyslog => f.write_str("not a syslog (such as udp://host:514)"),
             Self::TcpSyslog => {
                 f.write_str("not available yet: syslog over TCP, use udp://host:port")

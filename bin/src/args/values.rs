@@ -124,7 +124,7 @@ pub(super) fn at_least_one(text: &str) -> Result<u64, ValueError> {
     in_range(integer(text)?, 1, u64::MAX)
 }
 
-fn in_range(value: i128, min: u64, max: u64) -> Result<u64, ValueError> {
+pub(super) fn in_range(value: i128, min: u64, max: u64) -> Result<u64, ValueError> {
     u64::try_from(value)
         .ok()
         .filter(|value| (min..=max).contains(value))
