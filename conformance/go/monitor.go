@@ -74,13 +74,15 @@ func monitor(t *suite, s *server) {
 	away := s.connect("away")
 	_, err = away.Subscribe(channel, func(*stan.Msg) {}, stan.DurableName("later"))
 	must(err)
+	_, err = away.QueueSubscribe(channel, "left", func(*stan.Msg) {}, stan.DurableName("kept"))
+	must(err)
 	must(away.Close())
 
 	t.check("serverz counts", func() {
 		eventually("all is delivered", func() bool { return shown("/streaming/serverz")["out_msgs"] == 26.0 })
 		found := shown("/streaming/serverz")
 		has("serverz", found, object{"cluster_id": clusterID, "server_id": nil, "version": nil, "go": nil, "state": "STANDALONE",
-			"now": nil, "start_time": nil, "uptime": nil, "clients": 1, "subscriptions": 5, "channels": 1, "total_msgs": 10,
+			"now": nil, "start_time": nil, "uptime": nil, "clients": 1, "subscriptions": 6, "channels": 1, "total_msgs": 10,
 			"total_bytes": nil, "in_msgs": 10, "in_bytes": nil, "out_bytes": nil, "open_fds": nil, "max_fds": nil})
 		if _, err := time.Parse(time.RFC3339Nano, found["now"].(string)); err != nil {
 			fail("now: %v", err)
@@ -112,7 +114,7 @@ func monitor(t *suite, s *server) {
 		found := shown("/streaming/channelsz")
 		has("channelsz", found, object{"offset": 0, "limit": 1024, "count": 1, "total": 1, "names": "[" + channel + "]"})
 		found = shown("/streaming/channelsz?channel=" + channel + "&subs=1")
-		has("channel", found, object{"name": channel, "msgs": 10, "bytes": nil, "first_seq": 1, "last_seq": 10, "subs_count": 5})
+		has("channel", found, object{"name": channel, "msgs": 10, "bytes": nil, "first_seq": 1, "last_seq": 10, "subs_count": 6})
 		byName := map[string]object{}
 		for _, one := range found["subscriptions"].([]any) {
 			sub := one.(object)
@@ -132,6 +134,7 @@ func monitor(t *suite, s *server) {
 		has("queue", byName["/workers"], object{"is_durable": false, "pending_count": 0, "is_stalled": false, "last_sent": 10})
 		has("durable queue", byName["/kept:workers"], object{"is_durable": true, "is_offline": false})
 		has("offline", byName["later/"], object{"client_id": "away", "is_durable": true, "is_offline": true})
+		has("shadow", byName["/kept:left"], object{"client_id": "away", "is_durable": true, "is_offline": true})
 		page, ok := shown("/streaming/channelsz?subs=1")["channels"].([]any)
 		if !ok || len(page) != 1 {
 			fail("no channels on the page")

@@ -73,7 +73,7 @@ pub struct SubscriptionState {
     pub channel: ChannelId,
     /// The registration that owns it; stale when suspended.
     pub client: ClientKey,
-    /// The owner's id; empty for the shadow of a durable queue group without members.
+    /// The owner's id; the last one's for the shadow of a durable queue group without members.
     pub client_id: String,
     /// What kind.
     pub kind: SubscriptionKind,

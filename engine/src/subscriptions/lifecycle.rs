@@ -261,9 +261,6 @@ impl Subscriptions {
         let subscription = self.table.get_mut(&id).expect("what ends exists");
         let is_kept = is_last && subscription.is_durable() && how == SubscriptionEnd::Close;
         if is_kept {
-            if subscription.is_queue() {
-                subscription.client_id.clear();
-            }
             self.logged(id);
             changes.kept.push(id);
             return;

@@ -42,7 +42,7 @@ pub(super) struct Subscription {
     pub(super) group: GroupId,
     /// Whose it is; stale when not active.
     pub(super) client: ClientKey,
-    /// Whose it is, by name; empty for a shadow.
+    /// Whose it is, by name; the last owner's for a shadow.
     pub(super) client_id: String,
     /// What kind.
     pub(super) kind: SubscriptionKind,

@@ -16,7 +16,7 @@ pub struct SubscriptionView<'a> {
     pub channel: ChannelId,
     /// The client that owns it; stale when it is not active.
     pub client: ClientKey,
-    /// The client's id; empty for the shadow of a durable queue group.
+    /// The client's id; of the last owner for an offline durable and the shadow of a durable queue group.
     pub client_id: &'a str,
     /// What kind.
     pub kind: &'a SubscriptionKind,

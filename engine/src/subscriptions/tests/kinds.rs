@@ -191,7 +191,7 @@ fn a_durable_group_keeps_a_shadow_that_the_next_member_adopts() {
     world.ack(one, 2);
     world.end_client(1);
     let shadow = world.subscriptions.view(one).unwrap();
-    assert_eq!((shadow.client_id, shadow.is_active, shadow.pending_count), ("", false, 2));
+    assert_eq!((shadow.client_id, shadow.is_active, shadow.pending_count), ("client-1", false, 2));
     assert_eq!(world.subscriptions.clients(), []);
     assert!(!world.subscriptions.has_active(ORDERS));
     world.publish(1);
