@@ -7,7 +7,9 @@ use compact_str::CompactString;
 use crate::index::{ChannelIndex, Run, Taken};
 use crate::log::batch::{BatchRun, BucketHint};
 use crate::log::cache::CachedFrame;
-use crate::types::{ChannelId, ChannelLimits, Monotonic, SegmentNumber, Sequence, Timestamp};
+use crate::types::{
+    ChannelId, ChannelLimits, Monotonic, SegmentNumber, Sequence, TableSlot, Timestamp,
+};
 
 mod table;
 
@@ -15,8 +17,9 @@ pub(crate) use table::{Channels, NameLookup};
 
 /// A channel of a shard.
 ///
-/// With many channels each publish finds its channel in none of the processor's nearer caches: what it needs, from
-/// `name` to `bucket`, is one cache line for a name of up to 24 bytes.
+/// With many channels each step finds its channel in none of the processor's nearer caches. So what a step needs is one
+/// cache line: for a publish from `name` to `slot` (names of up to 24 bytes), for a commit from `committed` to `limits`,
+/// for a seal `index`.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Channel {
@@ -30,10 +33,8 @@ pub(crate) struct Channel {
     pub last_used: Monotonic,
     /// Where its messages are gathered in the open batch.
     pub bucket: BucketHint,
-    /// Whether the last trim still has to be logged.
-    pub is_trim_unlogged: bool,
-    /// The first sequence that no limit has removed; last + 1 if none is left.
-    pub first: Sequence,
+    /// Its place among the channels of its shard.
+    pub slot: TableSlot,
     /// The last that is on disk: what subscribers may see.
     pub committed: Sequence,
     /// Messages on disk that no limit has removed.
@@ -42,6 +43,10 @@ pub(crate) struct Channel {
     pub bytes: u64,
     pub limits: ChannelLimits,
     pub index: ChannelIndex,
+    /// The first sequence that no limit has removed; last + 1 if none is left.
+    pub first: Sequence,
+    /// Whether the last trim still has to be logged.
+    pub is_trim_unlogged: bool,
     /// The run and frame that was read last.
     pub recent: Option<(Run, Rc<CachedFrame>)>,
     /// The runs of the sealed segment that was read last.
@@ -57,13 +62,14 @@ impl Channel {
             last_time: Timestamp(0),
             last_used: now,
             bucket: BucketHint::default(),
-            is_trim_unlogged: false,
-            first: Sequence(1),
+            slot: TableSlot::default(),
             committed: Sequence(0),
             messages: 0,
             bytes: 0,
             limits,
             index: ChannelIndex::default(),
+            first: Sequence(1),
+            is_trim_unlogged: false,
             recent: None,
             recent_sealed: None,
         }
@@ -80,7 +86,7 @@ impl Channel {
     }
 
     /// Whether a message or byte limit wants the first message gone.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let limits = &self.limits;
         let is_over_count = limits.messages_max > 0 && self.messages > limits.messages_max;
         let is_over_bytes =

@@ -16,8 +16,7 @@ use crate::format::{self, FrameHeader};
 use crate::record::StateRecord;
 use crate::storage::Tuning;
 use crate::types::{
-    ChannelId, Content, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Term,
-    Timestamp,
+    Content, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Term, Timestamp,
 };
 
 pub(crate) mod batch;
@@ -26,9 +25,11 @@ pub(crate) mod scan;
 pub(crate) mod sealed;
 pub(crate) mod segment;
 
-use batch::{Batch, BatchRun, BucketHint, ClosedBatch};
+use batch::{Batch, BatchRun, ClosedBatch, Target};
 use cache::CachedBytes;
-pub(crate) use sealed::{FrameWrite, OpenedSegment, RolledSegment, SealedBatch, span_us};
+pub(crate) use sealed::{
+    FrameWrite, OpenedSegment, PlacedRun, RolledSegment, SealedBatch, span_us,
+};
 use sealed::{cached, place_runs};
 use segment::PreparedSegment;
 
@@ -163,7 +164,7 @@ impl<F: DiskFile> Log<F> {
     /// Appends a message.
     pub(crate) fn push_message(
         &mut self,
-        channel: (ChannelId, &mut BucketHint),
+        channel: Target<'_>,
         sequence: Sequence,
         time: Timestamp,
         content: Content<'_>,

@@ -15,9 +15,10 @@ use crate::disk::Disk;
 use crate::error::{Damage, DiskError, RequestError};
 use crate::format::blocks::StoreBlock;
 use crate::limits::ChannelLimitRules;
+use crate::log::batch::Target;
 use crate::log::cache::FrameCache;
 use crate::log::segment::Segment;
-use crate::log::{FrameWrite, Log, SealedBatch};
+use crate::log::{FrameWrite, Log, PlacedRun, SealedBatch};
 use crate::record::StateRecord;
 use crate::request::{Answer, Client, ClientKey, Published, Sink, Subscribe, Ticket};
 use crate::storage::{ChannelSlots, Tuning};
@@ -180,10 +181,26 @@ impl<D: Disk> Shard<D> {
         content: impl Into<Content<'a>>,
         now: Now,
     ) -> Result<Published, RequestError> {
-        let content = content.into();
+        self.publish_if(channel, content.into(), now, |_| true)
+    }
+
+    /// The same; a channel that is to be made must have a name that `is_name` takes: those that are there were looked
+    /// at before.
+    ///
+    /// # Errors
+    /// The message was not taken. [`RequestError::UnknownChannel`]: there is none, and it is not made.
+    #[inline]
+    pub fn publish_if(
+        &mut self,
+        channel: &str,
+        content: Content<'_>,
+        now: Now,
+        is_name: impl FnOnce(&str) -> bool,
+    ) -> Result<Published, RequestError> {
         self.check_writable(content)?;
         let channel = match self.channels.named_mut(channel) {
             Some(channel) => channel,
+            None if !is_name(channel) => return Err(RequestError::UnknownChannel),
             None => {
                 let id = self.channel_for(channel, now)?;
                 self.channels.get_mut(id).expect("just made")
@@ -194,7 +211,8 @@ impl<D: Disk> Shard<D> {
         channel.last_time = time;
         channel.last_used = now.mono;
         let (id, sequence) = (channel.id, channel.last);
-        self.log.push_message((id, &mut channel.bucket), sequence, time, content);
+        let target = Target { id, slot: channel.slot, bucket: &mut channel.bucket };
+        self.log.push_message(target, sequence, time, content);
         Ok(Published { channel: id, sequence, index: self.log.open_index() })
     }
 
@@ -356,10 +374,10 @@ impl<D: Disk> Shard<D> {
         }
         let segment =
             self.segments.get_mut(&sealed.place.0).expect("frames go to the open segment");
-        for (id, run) in &sealed.runs {
+        for PlacedRun { slot, channel, run } in sealed.runs {
             segment.live_messages += u64::from(run.count);
-            if let Some(channel) = self.channels.get_mut(*id) {
-                channel.index.push(*run);
+            if let Some(channel) = self.channels.in_slot_mut(slot, channel) {
+                channel.index.push(run);
             }
         }
         self.checkpoints.log_bytes += sealed.frame.records.as_slice().len() as u64;
@@ -387,12 +405,16 @@ impl<D: Disk> Shard<D> {
         self.log.complete(index, result);
         while let Some(batch) = self.log.next_committed() {
             for run in &batch.runs {
-                let Some(channel) = self.channels.get_mut(run.table.channel) else { continue };
+                let id = run.table.channel;
+                let Some(channel) = self.channels.in_slot_mut(run.slot, id) else { continue };
                 channel.commit(run);
                 self.stored.messages += u64::from(run.table.count);
                 self.stored.bytes += u64::from(run.bytes);
-                self.subscriptions.channel_committed(run.table.channel);
-                self.trim_channel(run.table.channel);
+                let is_over = channel.is_over();
+                self.subscriptions.channel_committed(id);
+                if is_over {
+                    self.trim_channel(id);
+                }
             }
             self.hint.last_commit = now.mono;
         }

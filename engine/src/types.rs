@@ -149,6 +149,11 @@ pub struct Now {
     pub mono: Monotonic,
 }
 
+/// Where a channel stands among those of its shard: leads to it without a search. A later channel may have the slot after
+/// a deletion.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TableSlot(pub(crate) u32);
+
 /// Limits of a channel; 0 is unlimited (spec stan.md, section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChannelLimits {

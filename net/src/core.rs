@@ -449,8 +449,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             LinkMessage::Interest(change) => self.hub.on_remote_interest(from, &change),
             LinkMessage::Routes(batch) => self.hub.on_routes(&batch),
             LinkMessage::Publishes(batch) => self.on_publishes(from, &batch, now),
-            LinkMessage::PubAcks { connection, is_direct, lines, published_bytes } => {
-                self.acked(connection, is_direct, lines, published_bytes);
+            LinkMessage::PubAcks { connection, is_direct, acks, published_bytes } => {
+                self.acked(connection, is_direct, acks, published_bytes);
             }
             LinkMessage::Acks(acks) => {
                 for ack in acks {

@@ -77,18 +77,6 @@ impl Outbox {
         self.write_with(bytes.len(), |tail| tail.extend_from_slice(bytes));
     }
 
-    /// Appends `bytes`, without a copy if that saves one.
-    pub fn append_owned(&mut self, bytes: Vec<u8>) {
-        if self.is_empty() && bytes.len() >= KEPT_SIZE_BYTES_MAX {
-            self.chunks.clear();
-            self.sent = 0;
-            self.len = bytes.len();
-            self.chunks.push_back(Chunk::Own(bytes));
-        } else {
-            self.append(&bytes);
-        }
-    }
-
     /// Appends `bytes` without a copy: whoever else holds them shares them.
     pub fn append_shared(&mut self, bytes: Bytes) {
         if bytes.is_empty() {
@@ -211,8 +199,7 @@ mod tests {
         let mut expected = Vec::new();
         for round in 0..50_u8 {
             let piece = vec![round; usize::from(round) * 977];
-            match round % 4 {
-                0 => outbox.append_owned(piece.clone()),
+            match round % 3 {
                 1 => outbox.append_shared(piece.clone().into()),
                 _ => outbox.append(&piece),
             }

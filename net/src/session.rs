@@ -7,6 +7,7 @@ mod subscriptions;
 pub use responses::Responses;
 pub use subscriptions::{Counted, Subscription, Subscriptions};
 
+use bytes::Bytes;
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::types::{Monotonic, Now, ShardId, SubscriptionId};
 
@@ -121,7 +122,7 @@ pub struct Session {
 /// one ack subject.
 #[derive(Debug, Default)]
 pub struct Publisher {
-    /// The channel's name, known to be valid.
+    /// The channel's name, if it is one.
     pub channel: String,
     /// Its shard.
     pub shard: ShardId,
@@ -137,8 +138,8 @@ pub struct Publisher {
     pub registry_version: u64,
     /// The ack subject.
     pub reply: Vec<u8>,
-    /// `MSG <reply> <sid> `; none without an ack subject.
-    pub ack_head: Option<Vec<u8>>,
+    /// `MSG <reply> <sid> `; empty without an ack subject.
+    pub ack_head: Bytes,
     /// Whether the only subscriber of the ack subject is a plain subscription of this connection.
     pub is_direct: bool,
     /// The interest's version at that time.

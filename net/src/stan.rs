@@ -6,7 +6,7 @@ pub mod ack;
 pub mod connect;
 pub mod errors;
 pub mod heartbeat;
-pub mod places;
+pub mod pub_acks;
 pub mod publish;
 pub mod subjects;
 pub mod subscribe;
@@ -27,7 +27,6 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, StanMessage};
 use connect::Home;
 use heartbeat::Heart;
-use places::Places;
 use subjects::{ServerInbox, Service, Subjects};
 use waiters::{SpareBuffers, Waiters};
 
@@ -111,7 +110,6 @@ pub(crate) struct Stan {
     /// Publishes that wait for their commit, by shard.
     pub(crate) waiters: Vec<Waiters>,
     pub(crate) spares: SpareBuffers,
-    pub(crate) places: Places,
     /// A buffer for what is encoded and sent at once.
     pub(crate) scratch: Vec<u8>,
     /// Shards whose log is known to be finished.
@@ -141,7 +139,6 @@ impl Stan {
             ),
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),
             spares: SpareBuffers::default(),
-            places: Places::new(config.shard_count),
             scratch: Vec::new(),
             finished: Vec::new(),
             home: Home::default(),

@@ -11,16 +11,16 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::Channel;
-use crate::types::{ChannelId, FastMap};
+use crate::types::{ChannelId, FastMap, TableSlot};
 
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Channels {
     slots: Vec<Option<Channel>>,
-    free: Vec<u32>,
-    /// Slots by their channels' names. Of two channels of one name (after damage) the newer.
-    by_name: HashTable<u32>,
-    by_id: FastMap<ChannelId, u32>,
+    free: Vec<TableSlot>,
+    /// TableSlots by their channels' names. Of two channels of one name (after damage) the newer.
+    by_name: HashTable<TableSlot>,
+    by_id: FastMap<ChannelId, TableSlot>,
     /// Names in lower case: two channels may not differ by case only.
     by_folded_name: FastMap<CompactString, ChannelId>,
     last_id: u64,
@@ -52,7 +52,7 @@ impl Channels {
     #[inline]
     pub(crate) fn named_mut(&mut self, name: &str) -> Option<&mut Channel> {
         let slot = self.slot_of_name(name)?;
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 
     /// A number that no channel of this shard ever had.
@@ -70,12 +70,13 @@ impl Channels {
         self.last_id = self.last_id.max(last);
     }
 
-    pub(crate) fn insert(&mut self, channel: Channel) {
+    pub(crate) fn insert(&mut self, mut channel: Channel) {
         self.use_ids(channel.id.0);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("fewer channels than 2^32")
+            TableSlot(u32::try_from(self.slots.len() - 1).expect("fewer channels than 2^32"))
         });
+        channel.slot = slot;
         let old = self.by_id.insert(channel.id, slot);
         assert!(old.is_none(), "channel ids are never reused");
         self.by_folded_name.insert(channel.name.to_ascii_lowercase(), channel.id);
@@ -87,7 +88,7 @@ impl Channels {
                 by_name.insert_unique(hash, slot, |slot| hash_of_slot(slots, *slot));
             }
         }
-        self.slots[slot as usize] = Some(channel);
+        self.slots[slot.0 as usize] = Some(channel);
     }
 
     pub(crate) fn remove(&mut self, id: ChannelId) -> Option<Channel> {
@@ -99,7 +100,7 @@ impl Channels {
                 entry.remove();
             }
         }
-        let channel = self.slots[slot as usize].take()?;
+        let channel = self.slots[slot.0 as usize].take()?;
         self.free.push(slot);
         let folded = channel.name.to_ascii_lowercase();
         if self.by_folded_name.get(&folded) == Some(&id) {
@@ -113,7 +114,14 @@ impl Channels {
     }
 
     pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
-        self.slots.get_mut(*self.by_id.get(&id)? as usize)?.as_mut()
+        let slot = *self.by_id.get(&id)?;
+        self.in_slot_mut(slot, id)
+    }
+
+    /// The channel with this number, if it is in this slot still.
+    #[inline]
+    pub(crate) fn in_slot_mut(&mut self, slot: TableSlot, id: ChannelId) -> Option<&mut Channel> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut().filter(|channel| channel.id == id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -132,12 +140,12 @@ impl Channels {
         ids
     }
 
-    fn slot_of_name(&self, name: &str) -> Option<u32> {
+    fn slot_of_name(&self, name: &str) -> Option<TableSlot> {
         self.by_name.find(hash_of(name), |slot| is_named(&self.slots, *slot, name)).copied()
     }
 
-    fn at(&self, slot: u32) -> Option<&Channel> {
-        self.slots.get(slot as usize)?.as_ref()
+    fn at(&self, slot: TableSlot) -> Option<&Channel> {
+        self.slots.get(slot.0 as usize)?.as_ref()
     }
 }
 
@@ -145,12 +153,12 @@ fn hash_of(name: &str) -> u64 {
     FxBuildHasher.hash_one(name)
 }
 
-fn is_named(slots: &[Option<Channel>], slot: u32, name: &str) -> bool {
-    slots[slot as usize].as_ref().is_some_and(|channel| channel.name == name)
+fn is_named(slots: &[Option<Channel>], slot: TableSlot, name: &str) -> bool {
+    slots[slot.0 as usize].as_ref().is_some_and(|channel| channel.name == name)
 }
 
-fn hash_of_slot(slots: &[Option<Channel>], slot: u32) -> u64 {
-    slots[slot as usize].as_ref().map_or(0, |channel| hash_of(&channel.name))
+fn hash_of_slot(slots: &[Option<Channel>], slot: TableSlot) -> u64 {
+    slots[slot.0 as usize].as_ref().map_or(0, |channel| hash_of(&channel.name))
 }
 
 #[cfg(test)]

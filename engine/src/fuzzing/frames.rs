@@ -6,11 +6,13 @@ use std::ops::Range;
 use super::Choices;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::format::{self, FRAME_HEADER_BYTES, FrameHeader, Table, put_frame, table_crc};
-use crate::log::batch::{Batch, BucketHint, ClosedBatch};
+use crate::log::batch::{Batch, BucketHint, ClosedBatch, Target};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::record::StateRecord;
 use crate::recovery::replay::replay_frame;
-use crate::types::{ChannelId, Generation, Index, SegmentNumber, Sequence, Term, Timestamp};
+use crate::types::{
+    ChannelId, Generation, Index, SegmentNumber, Sequence, TableSlot, Term, Timestamp,
+};
 
 const SEGMENT: SegmentNumber = SegmentNumber(3);
 const GENERATION: Generation = Generation(0x5eed_0f1a_57c0_ffee);
@@ -145,7 +147,8 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
                 *last += 1;
                 let payload = vec![fill ^ u8::try_from(nth).unwrap_or(0); length];
                 let time = Timestamp(i64::from(fill));
-                let named = (id, &mut hints[channel]);
+                let slot = TableSlot::default();
+                let named = Target { id, slot, bucket: &mut hints[channel] };
                 batch.push_message(named, Sequence(*last), time, (&payload).into());
                 format::put_message(&mut content, id, Sequence(*last), time, (&payload).into());
             } else {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::format::{self, Table, TableRun};
 use crate::record::StateRecord;
-use crate::types::{ChannelId, Content, Sequence, Timestamp};
+use crate::types::{ChannelId, Content, Sequence, TableSlot, Timestamp};
 
 /// A batch is closed when its records reach this. Chosen so that a commit's 30-50 us are small beside it; other sizes
 /// are still to be measured with `benches`.
@@ -14,9 +14,22 @@ pub(crate) const BATCH_BYTES_TARGET: usize = 256 * 1024;
 /// by the run. 1,700 records of 12 channels, as they come from many publishers, become 12 runs.
 const SORT_RUNS_MIN: usize = 8;
 
+/// The channel of a message.
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    /// Its number.
+    pub id: ChannelId,
+    /// Where it stands.
+    pub slot: TableSlot,
+    /// Stays with it from one message to the next.
+    pub bucket: &'a mut BucketHint,
+}
+
 /// What is known of a run before its place is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchRun {
+    /// Where its channel stands.
+    pub slot: TableSlot,
     /// The run in the frame's table.
     pub table: TableRun,
     /// The first one's time.
@@ -97,10 +110,10 @@ impl Batch {
         records > BATCH_BYTES_TARGET || records + tables > frame_size_max
     }
 
-    /// Appends a message; returns its record's length. `hint` stays with the channel from one call to the next.
+    /// Appends a message; returns its record's length.
     pub(crate) fn push_message(
         &mut self,
-        (channel, hint): (ChannelId, &mut BucketHint),
+        Target { id: channel, slot, bucket }: Target<'_>,
         sequence: Sequence,
         time: Timestamp,
         content: Content<'_>,
@@ -122,12 +135,13 @@ impl Batch {
                 let table = TableRun { channel, first: sequence, count: 1, record };
                 self.table.runs.push(table);
                 self.runs.push(BatchRun {
+                    slot,
                     table,
                     first_time: time,
                     last_time: time,
                     bytes: length,
                 });
-                self.put_in_bucket(channel, hint);
+                self.put_in_bucket(channel, bucket);
             }
         }
         self.is_urgent = true;
@@ -366,7 +380,8 @@ mod tests {
                 next[channel] += 1;
                 let payload = vec![rng.u8(..); rng.usize(..40)];
                 let (id, sequence) = (ChannelId(channel as u64), Sequence(next[channel]));
-                let named = (id, &mut hints[channel]);
+                let slot = TableSlot::default();
+                let named = Target { id, slot, bucket: &mut hints[channel] };
                 batch.push_message(named, sequence, Timestamp(at), (&payload).into());
                 payloads.insert((id, sequence), payload);
             }

@@ -153,14 +153,15 @@ fn check_frame(
 mod tests {
     use super::*;
     use crate::format::{frame_length_bytes, put_frame, table_crc};
-    use crate::log::batch::{Batch, BucketHint};
-    use crate::types::{ChannelId, Index, Sequence, Term, Timestamp};
+    use crate::log::batch::{Batch, BucketHint, Target};
+    use crate::types::{ChannelId, Index, Sequence, TableSlot, Term, Timestamp};
 
     const SEGMENT: SegmentNumber = SegmentNumber(1);
 
     fn frame(generation: Generation, payload: &[u8]) -> Vec<u8> {
         let mut batch = Batch::default();
-        let channel = (ChannelId(1), &mut BucketHint::default());
+        let bucket = &mut BucketHint::default();
+        let channel = Target { id: ChannelId(1), slot: TableSlot::default(), bucket };
         batch.push_message(channel, Sequence(1), Timestamp(1), payload.into());
         let batch = batch.close(Vec::new());
         let table = batch.table.encode(&[]);

@@ -6,7 +6,7 @@ use super::batch::{BatchRun, ClosedBatch};
 use super::cache::{CachedBytes, CachedFrame, FramePlace};
 use crate::disk::DiskFile;
 use crate::index::Run;
-use crate::types::{ChannelId, Generation, Index, Position, SegmentNumber};
+use crate::types::{ChannelId, Generation, Index, Position, SegmentNumber, TableSlot};
 
 /// A frame to be written: one write, durable when it returns.
 pub(crate) struct FrameWrite<F: DiskFile> {
@@ -22,7 +22,7 @@ pub(crate) struct SealedBatch<F> {
     pub place: FramePlace,
     pub frame: Rc<CachedFrame>,
     /// The runs with their channels, in order.
-    pub runs: Vec<(ChannelId, Run)>,
+    pub runs: Vec<PlacedRun>,
     /// If it is the first of a segment: that segment.
     pub opened: Option<OpenedSegment<F>>,
     /// If another segment was left for that: it takes no more.
@@ -44,11 +44,19 @@ pub(crate) struct RolledSegment {
     pub last_index: Index,
 }
 
-/// Runs with their place, as the index keeps them.
-pub(super) fn place_runs(runs: &[BatchRun], place: FramePlace) -> Vec<(ChannelId, Run)> {
+/// A run with its place, as the index keeps it, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlacedRun {
+    pub slot: TableSlot,
+    pub channel: ChannelId,
+    pub run: Run,
+}
+
+/// Runs with their place.
+pub(super) fn place_runs(runs: &[BatchRun], place: FramePlace) -> Vec<PlacedRun> {
     let placed = |run: &BatchRun| {
         let span_ns = run.last_time.0.saturating_sub(run.first_time.0);
-        let placed = Run {
+        let run_placed = Run {
             first: run.table.first,
             first_time: run.first_time,
             count: run.table.count,
@@ -58,7 +66,7 @@ pub(super) fn place_runs(runs: &[BatchRun], place: FramePlace) -> Vec<(ChannelId
             record: run.table.record,
             span_us: span_us(span_ns),
         };
-        (run.table.channel, placed)
+        PlacedRun { slot: run.slot, channel: run.table.channel, run: run_placed }
     };
     runs.iter().map(placed).collect()
 }

@@ -247,22 +247,6 @@ impl Hub {
         }
     }
 
-    /// Appends `bytes` to a connection's outbox.
-    pub(crate) fn write_owned(&mut self, id: ConnectionId, bytes: Vec<u8>) {
-        if self
-            .sessions
-            .get(id)
-            .is_some_and(|session| session.outbox.is_empty() && !session.is_closing)
-        {
-            if let Some(session) = self.sessions.get_mut(id) {
-                session.outbox.append_owned(bytes);
-            }
-            self.mark_flush(id);
-        } else {
-            self.write(id, bytes.len(), |out| out.extend_from_slice(&bytes));
-        }
-    }
-
     /// Closes a connection, after an `-ERR` if there is a text and after what waits is written.
     pub(crate) fn close(&mut self, id: ConnectionId, error_text: Option<&str>) {
         if let Some(text) = error_text {

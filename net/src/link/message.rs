@@ -12,7 +12,7 @@ use crate::ids::{ConnectionId, CoreId};
 use crate::interest::InterestChange;
 use crate::monitor::report::{Inquiry, Report, ReportTicket};
 use crate::stan::connect::ConnectCall;
-use crate::stan::waiters::AckLines;
+use crate::stan::pub_acks::PubAcks;
 
 /// One message of a link; they are applied in order.
 #[derive(Debug)]
@@ -23,14 +23,14 @@ pub enum LinkMessage {
     Routes(RouteBatch),
     /// Channel messages for shards of the receiver.
     Publishes(PublishBatch),
-    /// Publish acks for a connection of the receiver: MSG lines, ready to be sent.
+    /// Publish acks for a connection of the receiver.
     PubAcks {
         /// The connection.
         connection: ConnectionId,
-        /// Whether the bytes go to the connection as they are; else each line is routed by its subject.
+        /// Whether they go to the connection as they are; else each is routed by its subject.
         is_direct: bool,
-        /// The lines.
-        lines: AckLines,
+        /// The acks.
+        acks: PubAcks,
         /// What is to be given back to the connection's credit.
         published_bytes: usize,
     },
@@ -50,11 +50,13 @@ pub enum LinkMessage {
     Report(ReportTicket, Report),
 }
 
-/// Messages for channels, each `channel, payload, ack line` in one piece.
+/// Messages for channels, each `channel, payload, reply, guid` in one piece.
 #[derive(Debug, Default)]
 pub struct PublishBatch {
     /// The bytes of all entries, one after the other.
     pub bytes: Vec<u8>,
+    /// How lines of acks begin; an empty one: nobody awaits them.
+    pub heads: Vec<Bytes>,
     /// In order.
     pub entries: Vec<PublishEntry>,
 }
@@ -74,10 +76,10 @@ pub struct PublishEntry {
     pub payload_bytes: u32,
     /// Length of the reply subject for subscribers.
     pub reply_bytes: u32,
-    /// Length of the ack line.
-    pub ack_bytes: u32,
-    /// Length of the ack in it; 0: there is no line.
-    pub ack_payload_bytes: u32,
+    /// Length of the guid.
+    pub guid_bytes: u32,
+    /// Its ack's place in `heads`.
+    pub head: u32,
 }
 
 /// Channel messages, each `target, encoded message` in one piece.

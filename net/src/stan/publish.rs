@@ -2,13 +2,16 @@
 //! This is the path that must be cheap: what was looked up for one message holds for the next.
 
 use weirlog_engine::disk::Disk;
+use weirlog_engine::error::RequestError;
+use weirlog_engine::placement::shard_of_channel;
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::{Content, Now, ShardId};
 
 use super::Stan;
 use super::errors;
-use super::waiters::{AckLines, Origin, Waiter, ack_lines, append_ack, refuse_all};
+use super::pub_acks::PubAcks;
+use super::waiters::{Origin, Published, Waiter};
 use super::wire::{PubAck, PubMsg};
 use crate::config::{CONNECTION_UNACKED_BYTES_MAX, CORE_UNACKED_BYTES_MAX, PUBLISH_OVERHEAD_BYTES};
 use crate::core::{Core, Hub, Message, Notice, Then};
@@ -18,6 +21,7 @@ use crate::link::{LinkMessage, PublishBatch, PublishEntry};
 use crate::nats::emit;
 use crate::registry::Registry;
 use crate::session::{Publisher, Session, Stop};
+use crate::subject::is_valid_channel;
 
 /// The sid of an ack line that is routed by its subject.
 const NO_SID: &[u8] = b"-";
@@ -68,32 +72,21 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             return;
         }
         let origin = Origin { core: own, connection: id, is_direct };
-        let published =
-            self.storage.with(shard, |shard| shard.publish(message.subject, content, now));
+        let published = self
+            .storage
+            .with(shard, |shard| shard.publish_if(message.subject, content, now, is_valid_channel));
         let Some(session) = self.hub.sessions.get(id) else { return };
-        let head = session.publisher.ack_head.as_deref().unwrap_or_default();
+        let head = &session.publisher.ack_head;
+        let guid = (!reply.is_empty()).then_some(message.guid);
         match published {
             Ok(published) => {
                 let Stan { waiters, spares, .. } = &mut self.stan;
-                waiters[usize::from(shard.0)].push(
-                    published.index,
-                    (origin, published_bytes),
-                    spares,
-                    |out| {
-                        if reply.is_empty() {
-                            Flow::default()
-                        } else {
-                            append_ack(out, head, message.guid)
-                        }
-                    },
-                );
+                let message = Published { origin, head, guid, published_bytes };
+                waiters[usize::from(shard.0)].push(published.index, message, spares);
             }
             Err(error) => {
-                let mut line = Vec::new();
-                if !reply.is_empty() {
-                    append_ack(&mut line, head, message.guid);
-                }
-                let refusal = refuse_all(&line, &errors::text_of(&error, message.subject));
+                let text = refusal_of(&error, message.subject);
+                let refusal = PubAcks::refusal(head.clone(), guid, text);
                 self.acked(id, is_direct, refusal, published_bytes);
             }
         }
@@ -117,14 +110,14 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         {
             return None;
         }
-        let Self { hub, stan, .. } = self;
+        let hub = &mut self.hub;
         let session = hub.sessions.get_mut(id)?;
         let publisher = &mut session.publisher;
         if message.guid.is_empty() || message.subject.is_empty() {
             return None;
         }
         if publisher.channel != message.subject {
-            publisher.shard = stan.places.shard_of(message.subject)?;
+            publisher.shard = shard_of_channel(message.subject, hub.config.shard_count);
             publisher.channel.clear();
             publisher.channel.push_str(message.subject);
             publisher.is_channel_there = false;
@@ -206,14 +199,15 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let (connection, shard, is_direct) = by;
         let hub = &mut self.hub;
         let Some(session) = hub.sessions.get_mut(connection) else { return };
-        let head = session.publisher.ack_head.as_deref();
+        let head = &session.publisher.ack_head;
         let append = |batch: &mut PublishBatch| {
             batch.bytes.extend_from_slice(message.subject.as_bytes());
             batch.bytes.extend_from_slice(message.data);
             batch.bytes.extend_from_slice(message.reply.as_bytes());
-            let before = batch.bytes.len();
-            let ack = head.map(|head| append_ack(&mut batch.bytes, head, message.guid));
-            let ack_payload_bytes = ack.map_or(0, |ack| ack.bytes);
+            batch.bytes.extend_from_slice(message.guid.as_bytes());
+            if batch.heads.last() != Some(head) {
+                batch.heads.push(head.clone());
+            }
             let length = |count: usize| u32::try_from(count).expect("part of one payload");
             batch.entries.push(PublishEntry {
                 shard,
@@ -222,8 +216,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 channel_bytes: length(message.subject.len()),
                 payload_bytes: length(message.data.len()),
                 reply_bytes: length(message.reply.len()),
-                ack_bytes: length(batch.bytes.len() - before),
-                ack_payload_bytes: u32::try_from(ack_payload_bytes).expect("part of the line"),
+                guid_bytes: length(message.guid.len()),
+                head: length(batch.heads.len() - 1),
             });
         };
         if let Some(LinkMessage::Publishes(batch)) = hub.links.last_mut(core) {
@@ -243,32 +237,29 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             let channel = crate::core::take(&mut rest, entry.channel_bytes);
             let payload = crate::core::take(&mut rest, entry.payload_bytes);
             let reply = crate::core::take(&mut rest, entry.reply_bytes);
-            let ack = crate::core::take(&mut rest, entry.ack_bytes);
+            let guid = crate::core::take(&mut rest, entry.guid_bytes);
+            let head = &batch.heads[entry.head as usize];
+            let guid = std::str::from_utf8(guid).expect("checked by the other core");
+            let guid = (!head.is_empty()).then_some(guid);
             let content = Content { payload, reply };
             let channel = std::str::from_utf8(channel).expect("checked by the other core");
             let published_bytes = content.len() + PUBLISH_OVERHEAD_BYTES;
             let PublishEntry { shard, connection, is_direct, .. } = *entry;
             let origin = Origin { core: from, connection, is_direct };
-            match self.storage.with(shard, |shard| shard.publish(channel, content, now)) {
+            let published = self
+                .storage
+                .with(shard, |shard| shard.publish_if(channel, content, now, is_valid_channel));
+            match published {
                 Ok(published) => {
                     let Stan { waiters, spares, .. } = &mut self.stan;
-                    waiters[usize::from(shard.0)].push(
-                        published.index,
-                        (origin, published_bytes),
-                        spares,
-                        |out| {
-                            out.extend_from_slice(ack);
-                            Flow {
-                                messages: u64::from(!ack.is_empty()),
-                                bytes: u64::from(entry.ack_payload_bytes),
-                            }
-                        },
-                    );
+                    let message = Published { origin, head, guid, published_bytes };
+                    waiters[usize::from(shard.0)].push(published.index, message, spares);
                 }
                 Err(error) => {
-                    let lines = refuse_all(ack, &errors::text_of(&error, channel));
+                    let text = refusal_of(&error, channel);
+                    let acks = PubAcks::refusal(head.clone(), guid, text);
                     let message =
-                        LinkMessage::PubAcks { connection, is_direct, lines, published_bytes };
+                        LinkMessage::PubAcks { connection, is_direct, acks, published_bytes };
                     self.hub.links.push(from, message);
                 }
             }
@@ -291,29 +282,21 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
         let text = errors::text_of(&failure, "");
         while let Some(mut waiter) = self.stan.waiters[slot].pop_failed() {
-            waiter.lines = refuse_all(&waiter.lines.bytes, &text);
+            waiter.acks.refuse(&text);
             self.release(waiter);
         }
     }
 
     fn release(&mut self, waiter: Waiter) {
-        let Waiter { origin, lines, published_bytes, .. } = waiter;
+        let Waiter { origin, acks, published_bytes, .. } = waiter;
         let Origin { core, connection, is_direct } = origin;
         if core != self.hub.own() {
             self.hub
                 .links
-                .push(core, LinkMessage::PubAcks { connection, is_direct, lines, published_bytes });
+                .push(core, LinkMessage::PubAcks { connection, is_direct, acks, published_bytes });
             return;
         }
-        if is_direct {
-            self.hub.count_sent(connection, lines.flow);
-            let bytes = lines.bytes;
-            self.hub.write(connection, bytes.len(), |out| out.extend_from_slice(&bytes));
-            self.give_credit(connection, published_bytes);
-            self.stan.spares.give_back(bytes);
-        } else {
-            self.acked(connection, is_direct, lines, published_bytes);
-        }
+        self.acked(connection, is_direct, acks, published_bytes);
     }
 
     /// Acks for a connection of this core, or for whoever has their subjects.
@@ -321,17 +304,22 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         &mut self,
         id: ConnectionId,
         is_direct: bool,
-        lines: AckLines,
+        acks: PubAcks,
         published_bytes: usize,
     ) {
         if is_direct {
-            self.hub.count_sent(id, lines.flow);
-            self.hub.write_owned(id, lines.bytes);
+            let mut flow = Flow::default();
+            self.hub.write(id, acks.lines_size_hint(), |out| flow = acks.append_lines(out));
+            self.hub.count_sent(id, flow);
         } else {
-            for line in ack_lines(&lines.bytes) {
-                self.hub.route(&Message::plain(line.reply, line.payload), None);
+            let (reply, each) = acks.each();
+            for ack in each {
+                self.stan.scratch.clear();
+                ack.encode(&mut self.stan.scratch);
+                self.hub.route(&Message::plain(reply, &self.stan.scratch), None);
             }
         }
+        self.stan.spares.give_back(acks.into_memory());
         self.give_credit(id, published_bytes);
     }
 
@@ -380,6 +368,15 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 }
 
+/// The text for a message that the engine refuses.
+fn refusal_of(error: &RequestError, channel: &str) -> String {
+    match error {
+        // The name is none for a channel.
+        RequestError::UnknownChannel => errors::INVALID_PUBLISH.to_owned(),
+        other => errors::text_of(other, channel),
+    }
+}
+
 impl Publisher {
     /// The registered client behind a message: by its connection id if it has one, else by its client id.
     #[inline]
@@ -419,11 +416,11 @@ impl Hub {
             .map(|subscription| &subscription.sid);
         let publisher = &mut session.publisher;
         publisher.is_direct = sid.is_some();
-        publisher.ack_head = (!reply.is_empty()).then(|| {
-            let mut head = Vec::new();
+        let mut head = Vec::new();
+        if !reply.is_empty() {
             emit::msg_name(&mut head, reply, sid.map_or(NO_SID, |sid| sid));
-            head
-        });
+        }
+        publisher.ack_head = head.into();
         publisher.reply.clear();
         publisher.reply.extend_from_slice(reply);
         publisher.interest_version = version;
