@@ -395,6 +395,17 @@ impl<F: DiskFile> Log<F> {
         Some(size)
     }
 
+    /// Whether the next segment, of `size_bytes`, should be filled beyond `filled_bytes`: from the first to the third
+    /// quarter of the active one it is filled in step with its use.
+    pub(crate) fn is_fill_due(&self, filled_bytes: u64, size_bytes: u64) -> bool {
+        let Some(active) = &self.active else { return true };
+        let (quarter, half) = (active.size_bytes / 4, active.size_bytes / 2);
+        let used_bytes = active.end.0.saturating_sub(quarter);
+        let (filled, used) = (u128::from(filled_bytes), u128::from(used_bytes));
+        // filled / size <= used / half
+        filled * u128::from(half) <= used * u128::from(size_bytes)
+    }
+
     /// The segment that `wants_segment` asked for.
     pub(crate) fn bring_segment(&mut self, ready: Option<PreparedSegment<F>>) {
         assert!(self.is_preparing, "it was asked for");

@@ -128,6 +128,8 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     pause_end: Cell<Monotonic>,
     /// Whether a wait for the next seal runs.
     is_waiting: Cell<bool>,
+    /// Whether the core stops: nothing is done slowly any more.
+    is_closing: Cell<bool>,
     /// The shard whose turn it is to seal.
     turn: Cell<usize>,
     statistics: RefCell<CommitStatistics>,
@@ -180,6 +182,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             in_flight: Cell::new(0),
             pause_end: Cell::default(),
             is_waiting: Cell::new(false),
+            is_closing: Cell::new(false),
             turn: Cell::new(0),
             statistics: RefCell::default(),
             bell: Doorbell::default(),
@@ -250,6 +253,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     }
 
     async fn close(self: &Rc<Self>) {
+        self.is_closing.set(true);
         // Each wait is bounded by the disk: what is under way ends, or fails and finishes its log.
         loop {
             // In each round: a commit may leave records that would wait for company, such as a new channel's name.

@@ -8,8 +8,8 @@ use crate::format;
 use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
 use crate::types::{Generation, Index, Position, SegmentNumber, ShardId, Term};
 
-/// Zeros are written in pieces of this size.
-const FILL_BYTES: u64 = 1 << 20;
+/// Zeros are written in pieces of this size: a commit that comes meanwhile waits for no more of them.
+const FILL_BYTES: u64 = 256 << 10;
 
 /// The directory of a shard.
 pub(crate) fn shard_directory(shard: ShardId) -> String {
@@ -76,11 +76,12 @@ pub(crate) struct SegmentPlan {
 }
 
 /// Makes a segment file ready: header, name and blocks are durable when this returns. `recycled` is a dead segment's
-/// number and file, whose blocks are used again.
+/// number and file, whose blocks are used again. Before more than so many bytes are filled `pace` is waited for.
 pub(crate) async fn prepare<D: Disk>(
     disk: &D,
     plan: &SegmentPlan,
     recycled: Option<(SegmentNumber, Rc<D::File>)>,
+    pace: impl AsyncFn(u64),
 ) -> DiskResult<PreparedSegment<D::File>> {
     let path = segment_path(plan.shard, plan.number);
     let header = SegmentHeader {
@@ -105,7 +106,7 @@ pub(crate) async fn prepare<D: Disk>(
         }
         None => {
             let file = Rc::new(disk.create(&path).await?);
-            if let Err(error) = fill(&*file, 0, plan.size_bytes).await {
+            if let Err(error) = fill(&*file, 0, plan.size_bytes, &pace).await {
                 // A failed preallocation leaves no stray blocks.
                 drop(file);
                 disk.remove(&path).await?;
@@ -116,7 +117,7 @@ pub(crate) async fn prepare<D: Disk>(
         }
     };
     disk.sync_directory(&shard_directory(plan.shard)).await?;
-    fill(&*file, written, plan.size_bytes).await?;
+    fill(&*file, written, plan.size_bytes, &pace).await?;
     Ok(PreparedSegment {
         number: plan.number,
         generation: plan.generation,
@@ -126,7 +127,12 @@ pub(crate) async fn prepare<D: Disk>(
 }
 
 /// Zeros from `from` to `to`: overwriting written blocks later is several times faster than writing fresh ones.
-async fn fill<F: DiskFile>(file: &F, from: u64, to: u64) -> DiskResult<()> {
+async fn fill<F: DiskFile>(
+    file: &F,
+    from: u64,
+    to: u64,
+    pace: &impl AsyncFn(u64),
+) -> DiskResult<()> {
     let from = format::align_block(usize::try_from(from).expect("segments are small")) as u64;
     if from >= to {
         return Ok(());
@@ -134,13 +140,14 @@ async fn fill<F: DiskFile>(file: &F, from: u64, to: u64) -> DiskResult<()> {
     file.allocate(to).await?;
     let mut position = from;
     let zeros =
-        Rc::new(file.buffer(usize::try_from(FILL_BYTES.min(to - from)).expect("a mebibyte")));
+        Rc::new(file.buffer(usize::try_from(FILL_BYTES.min(to - from)).expect("a piece")));
     while position < to {
+        pace(position).await;
         let length = (to - position).min(zeros.as_ref().as_ref().len() as u64);
         if length == zeros.as_ref().as_ref().len() as u64 {
             file.write_at(position, zeros.clone()).await?;
         } else {
-            let rest = file.buffer(usize::try_from(length).expect("less than a mebibyte"));
+            let rest = file.buffer(usize::try_from(length).expect("less than a piece"));
             file.write_at(position, Rc::new(rest)).await?;
         }
         position += length;

@@ -23,6 +23,10 @@ use crate::types::{Generation, Now, SegmentNumber, ShardId, Term};
 const CUT_BYTES_MIN: u64 = 1 << 20;
 /// A full disk is tried again after this.
 const FULL_RETRY: Duration = Duration::from_secs(1);
+/// Between two looks whether more of the next segment is due.
+const FILL_WAIT: Duration = Duration::from_millis(1);
+/// Such looks at most before the next piece is written: so a segment of 128 MiB is ready after 10 s at the latest.
+const FILL_WAITS_MAX: usize = 20;
 /// A read that fails is tried this often before its messages count as lost.
 const READ_TRIES_MAX: usize = 3;
 
@@ -155,7 +159,21 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             store: self.with_shard(at, |shard| shard.config.store.clone()),
         };
         let recycled = self.with_shard(at, |shard| shard.spare.pop());
-        prepare(&self.disk, &plan, recycled).await
+        let pace = async |filled_bytes| self.pace_fill(at, (filled_bytes, size_bytes)).await;
+        prepare(&self.disk, &plan, recycled, pace).await
+    }
+
+    /// Zeros of the next segment are written no sooner than its turn comes near: in one go they would keep commits
+    /// waiting. Without a load they are written in a while all the same.
+    async fn pace_fill(&self, at: usize, (filled_bytes, size_bytes): (u64, u64)) {
+        for _ in 0..FILL_WAITS_MAX {
+            let is_due =
+                self.with_shard(at, |shard| shard.log.is_fill_due(filled_bytes, size_bytes));
+            if is_due || self.is_closing.get() {
+                return;
+            }
+            self.runtime.sleep(FILL_WAIT).await;
+        }
     }
 
     /// A shard makes its files at its first record.
