@@ -375,10 +375,7 @@ impl<F: DiskFile> Log<F> {
 
     /// Whether a segment should be made ready now, and how large; the caller makes it and brings it.
     pub(crate) fn wants_segment(&mut self) -> Option<u64> {
-        if self.is_preparing
-            || self.finished.is_some()
-            || (self.open.is_empty() && self.closed.is_empty())
-        {
+        if self.is_preparing || self.finished.is_some() {
             return None;
         }
         let frame_max =
@@ -387,7 +384,8 @@ impl<F: DiskFile> Log<F> {
         let size = self.tuning.segment_size_after(active_size).max(frame_max);
         match (&self.active, &self.ready) {
             (_, Some(_)) => return None,
-            // One ready segment a busy shard, made when a quarter is used: a fresh store stays small.
+            // A start makes the first one at once, so that the first message does not wait for it; later ones are made
+            // when a quarter is used: a fresh store stays small.
             (Some(active), None) if active.end.0 < active.size_bytes / 4 => return None,
             _ => {}
         }

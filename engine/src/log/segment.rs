@@ -9,7 +9,9 @@ use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
 use crate::types::{Generation, Index, Position, SegmentNumber, ShardId, Term};
 
 /// Zeros are written in pieces of this size: a commit that comes meanwhile waits for no more of them.
-const FILL_BYTES: u64 = 256 << 10;
+pub(crate) const FILL_BYTES: u64 = 256 << 10;
+/// The same while the segment is needed sooner than it will be ready.
+pub(crate) const FILL_BYTES_LATE: u64 = 1 << 20;
 
 /// The directory of a shard.
 pub(crate) fn shard_directory(shard: ShardId) -> String {
@@ -76,12 +78,13 @@ pub(crate) struct SegmentPlan {
 }
 
 /// Makes a segment file ready: header, name and blocks are durable when this returns. `recycled` is a dead segment's
-/// number and file, whose blocks are used again. Before more than so many bytes are filled `pace` is waited for.
+/// number and file, whose blocks are used again. Behind so many filled bytes `pace`
+/// tells, in its time, how many more to fill at once.
 pub(crate) async fn prepare<D: Disk>(
     disk: &D,
     plan: &SegmentPlan,
     recycled: Option<(SegmentNumber, Rc<D::File>)>,
-    pace: impl AsyncFn(u64),
+    pace: impl AsyncFn(u64) -> u64,
 ) -> DiskResult<PreparedSegment<D::File>> {
     let path = segment_path(plan.shard, plan.number);
     let header = SegmentHeader {
@@ -131,7 +134,7 @@ async fn fill<F: DiskFile>(
     file: &F,
     from: u64,
     to: u64,
-    pace: &impl AsyncFn(u64),
+    pace: &impl AsyncFn(u64) -> u64,
 ) -> DiskResult<()> {
     let from = format::align_block(usize::try_from(from).expect("segments are small")) as u64;
     if from >= to {
@@ -139,18 +142,15 @@ async fn fill<F: DiskFile>(
     }
     file.allocate(to).await?;
     let mut position = from;
-    let zeros =
-        Rc::new(file.buffer(usize::try_from(FILL_BYTES.min(to - from)).expect("a piece")));
+    let mut zeros: Option<Rc<F::Buffer>> = None;
     while position < to {
-        pace(position).await;
-        let length = (to - position).min(zeros.as_ref().as_ref().len() as u64);
-        if length == zeros.as_ref().as_ref().len() as u64 {
-            file.write_at(position, zeros.clone()).await?;
-        } else {
-            let rest = file.buffer(usize::try_from(length).expect("less than a piece"));
-            file.write_at(position, Rc::new(rest)).await?;
-        }
-        position += length;
+        let piece = pace(position).await.min(to - position);
+        let piece = usize::try_from(piece).expect("a piece");
+        let ready = zeros.take().filter(|zeros| (**zeros).as_ref().len() == piece);
+        let buffer = ready.unwrap_or_else(|| Rc::new(file.buffer(piece)));
+        file.write_at(position, buffer.clone()).await?;
+        zeros = Some(buffer);
+        position += piece as u64;
     }
     Ok(())
 }

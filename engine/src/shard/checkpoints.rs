@@ -54,6 +54,11 @@ impl CheckpointState {
         }
     }
 
+    /// What the newest one covers; 0: nothing, or there is none.
+    fn newest_as_of(&self) -> Index {
+        self.published.last().map_or(Index(0), |(_, as_of)| *as_of)
+    }
+
     /// The newest one's number; 0: none.
     pub(super) fn newest(&self) -> u64 {
         self.published.last().map_or(0, |(number, _)| *number)
@@ -81,6 +86,10 @@ impl<D: Disk> Shard<D> {
             return false;
         }
         let Some(end) = self.log.sealed_end() else { return false };
+        if end.index <= self.checkpoints.newest_as_of() {
+            // Nothing was logged since.
+            return false;
+        }
         let head = CheckpointHead {
             end,
             last_channel_id: self.channels.last_id(),

@@ -11,7 +11,8 @@ use crate::format::blocks::ChainPoint;
 use crate::format::footer::{Footer, footer_length_bytes, put_footer};
 use crate::format::{FrameHeader, align_block};
 use crate::log::segment::{
-    SegmentPlan, is_full, prepare, segment_path, shard_directory, write_block,
+    FILL_BYTES, FILL_BYTES_LATE, SegmentPlan, is_full, prepare, segment_path, shard_directory,
+    write_block,
 };
 use crate::recovery::replay::scan_file;
 use crate::runtime::Runtime;
@@ -164,16 +165,21 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     }
 
     /// Zeros of the next segment are written no sooner than its turn comes near: in one go they would keep commits
-    /// waiting. Without a load they are written in a while all the same.
-    async fn pace_fill(&self, at: usize, (filled_bytes, size_bytes): (u64, u64)) {
+    /// waiting. Without a load they are written in a while all the same. Tells how many to write now.
+    async fn pace_fill(&self, at: usize, (filled_bytes, size_bytes): (u64, u64)) -> u64 {
+        let is_due = |filled_bytes| {
+            self.with_shard(at, |shard| shard.log.is_fill_due(filled_bytes, size_bytes))
+        };
         for _ in 0..FILL_WAITS_MAX {
-            let is_due =
-                self.with_shard(at, |shard| shard.log.is_fill_due(filled_bytes, size_bytes));
-            if is_due || self.is_closing.get() {
-                return;
+            if is_due(filled_bytes + FILL_BYTES_LATE) || self.is_closing.get() {
+                return FILL_BYTES_LATE;
+            }
+            if is_due(filled_bytes) {
+                return FILL_BYTES;
             }
             self.runtime.sleep(FILL_WAIT).await;
         }
+        FILL_BYTES
     }
 
     /// A shard makes its files at its first record.

@@ -352,3 +352,30 @@ fn an_answer_does_not_wait_for_what_nobody_waits_for() {
         assert_eq!(answers, [(Ticket(7), Answer::Done)], "within 100 ms");
     });
 }
+
+/// The first message of a shard waited until its files were made: 20 ms and more on a busy disk.
+#[test]
+fn a_start_makes_each_shard_ready_for_its_first_message_and_idle_ones_do_not_grow() {
+    let executor = SimExecutor::new(4);
+    let runtime = executor.runtime();
+    let disk = SimDisk::new(runtime.clone(), 4);
+    executor.block_on(async {
+        let mut first_paths = Vec::new();
+        for round in 0..4 {
+            let storage = open(&disk, &runtime, &config()).await.unwrap();
+            runtime.sleep(Duration::from_secs(1)).await;
+            for shard in storage.shards() {
+                let lacks_segment = storage.with(*shard, |shard| shard.log.lacks_segment());
+                assert!(!lacks_segment, "round {round}");
+            }
+            storage.close().await;
+            let paths = disk.paths();
+            assert!(!paths.iter().any(|path| path.contains("checkpoint")), "{paths:?}");
+            if round == 0 {
+                first_paths = paths;
+            } else {
+                assert_eq!(paths.len(), first_paths.len(), "{paths:?}");
+            }
+        }
+    });
+}

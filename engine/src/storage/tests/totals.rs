@@ -32,6 +32,10 @@ fn totals_are_the_sums_over_all_channels() {
         runtime.sleep(Duration::from_secs(3)).await;
         let (shard, index, _) = publish(&storage, &runtime, "c1", b"young");
         committed(&storage, &runtime, shard, index).await;
+        for shard in storage.shards() {
+            let last = storage.with(*shard, |shard| Index(shard.open_index().0 - 1));
+            committed(&storage, &runtime, *shard, last).await;
+        }
         let before = check(&storage);
         assert!(before > 100, "{before} are left by count and size");
         let statistics = storage.statistics();
@@ -130,6 +134,8 @@ fn a_subscription_lags_by_what_it_was_not_sent() {
             last = publish(&storage, &runtime, "a", b"hello").1;
         }
         committed(&storage, &runtime, shard, last).await;
+        // Nobody tells the subscriber, so that nothing is sent to it.
+        assert_eq!(storage.with(shard, |shard| shard.take_answers()).len(), 1);
         storage.with(shard, |shard| {
             let (view, subscriptions) = shard.channel_view("a").unwrap();
             let lags: Vec<_> = subscriptions.map(|(_, lag)| lag).collect();
