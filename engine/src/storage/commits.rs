@@ -33,19 +33,24 @@ fn pause_ns(records_count: usize) -> u64 {
 
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     pub(super) fn start_commits(self: &Rc<Self>, now: Now) {
+        let pause_ns = self.pause_end.get().since(now.mono);
+        let may_start_small = pause_ns == 0 || self.is_without_competition();
+        let mut round_pause_ns = 0;
         while self.in_flight.get() < COMMITS_IN_FLIGHT_MAX {
-            let pause_ns = self.pause_end.get().since(now.mono);
-            let may_start_small = pause_ns == 0 || self.is_without_competition();
-            let is_started = self.start_one(Demand::Full, now)
-                || (may_start_small && self.start_one(Demand::Some, now));
-            if !is_started {
-                if !may_start_small
-                    && self.shards.iter().any(|shard| shard.borrow().log.demand() > Demand::None)
-                {
-                    self.look_again_in(pause_ns);
-                }
-                return;
+            if self.start_one(Demand::Full, now).is_some() {
+                continue;
             }
+            let small = if may_start_small { self.start_one(Demand::Some, now) } else { None };
+            let Some(records_count) = small else { break };
+            round_pause_ns += self::pause_ns(records_count);
+        }
+        if round_pause_ns > 0 {
+            self.pause_end.set(Monotonic(now.mono.0 + round_pause_ns));
+        } else if !may_start_small
+            && self.in_flight.get() < COMMITS_IN_FLIGHT_MAX
+            && self.shards.iter().any(|shard| shard.borrow().log.demand() > Demand::None)
+        {
+            self.look_again_in(pause_ns);
         }
     }
 
@@ -71,8 +76,9 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         });
     }
 
-    /// Seals the batch of the next shard, in turn, that demands it at least this much. The turn goes on behind it.
-    fn start_one(self: &Rc<Self>, wanted: Demand, now: Now) -> bool {
+    /// Seals the batch of the next shard, in turn, that demands it at least this much; tells how many records that are.
+    /// The turn goes on behind it.
+    fn start_one(self: &Rc<Self>, wanted: Demand, now: Now) -> Option<usize> {
         let count = self.shards.len();
         for step in 0..count {
             let at = (self.turn.get() + step) % count;
@@ -82,15 +88,12 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             };
             if let Some(write) = write {
                 self.turn.set((at + 1) % count);
-                // Full batches of one shard must not keep the others from their turn.
-                if wanted == Demand::Some {
-                    self.pause_end.set(Monotonic(now.mono.0 + pause_ns(write.records_count)));
-                }
+                let records_count = write.records_count;
                 self.start_write(at, write, now);
-                return true;
+                return Some(records_count);
             }
         }
-        false
+        None
     }
 
     fn start_write(self: &Rc<Self>, at: usize, write: FrameWrite<D::File>, sealed: Now) {
