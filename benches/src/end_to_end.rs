@@ -3,22 +3,16 @@
 //!
 //! Neither peer is part of this project: they are looked for in `$PEERS_BIN`, and left out where they are absent.
 
-use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 
 use crate::BenchError;
-use crate::executor::fresh_directory;
 use crate::measure::{now_ns, seconds_since};
 use crate::report::Row;
-
-const START_SECONDS_MAX: f64 = 20.0;
-const START_POLL: Duration = Duration::from_millis(20);
+use crate::server::{Kind, START_POLL, START_SECONDS_MAX, Server, peers_directory};
 
 /// What `end-to-end` can be told.
 #[derive(Debug, Clone, Args)]
@@ -58,7 +52,7 @@ struct Outcome {
 
 /// Runs all loads against both servers.
 pub(crate) fn run(data: &Path, arguments: &EndToEndArguments) -> Result<Vec<Row>, BenchError> {
-    let peers = peers_directory(arguments);
+    let peers = peers_directory(arguments.peers.as_deref());
     let client = peers.join("stanload");
     for needed in [&client, &arguments.server] {
         if !needed.exists() {
@@ -69,9 +63,9 @@ pub(crate) fn run(data: &Path, arguments: &EndToEndArguments) -> Result<Vec<Row>
     let peer = peers.join("nats-streaming-server");
     let mut rows = Vec::new();
     for _ in 0..arguments.rounds {
-        let ours = run_server(data, &arguments.server, &client, arguments, true)?;
+        let ours = run_server(data, &arguments.server, &client, arguments, Kind::Ours)?;
         let theirs = if peer.exists() {
-            run_server(data, &peer, &client, arguments, false)?
+            run_server(data, &peer, &client, arguments, Kind::PeerMemory)?
         } else {
             println!("end-to-end: {} is absent, so nothing stands beside", peer.display());
             Vec::new()
@@ -83,13 +77,6 @@ pub(crate) fn run(data: &Path, arguments: &EndToEndArguments) -> Result<Vec<Row>
         }
     }
     Ok(rows)
-}
-
-fn peers_directory(arguments: &EndToEndArguments) -> PathBuf {
-    let named =
-        || arguments.peers.clone().or_else(|| std::env::var_os("PEERS_BIN").map(Into::into));
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
-    named().unwrap_or_else(|| home().join(".cache/weirlog-peers"))
 }
 
 fn loads(arguments: &EndToEndArguments) -> Vec<Load> {
@@ -137,68 +124,20 @@ fn run_server(
     program: &Path,
     client: &Path,
     arguments: &EndToEndArguments,
-    is_ours: bool,
+    kind: Kind,
 ) -> Result<Vec<Outcome>, BenchError> {
-    let root = data.join("server");
-    fresh_directory(&root)?;
-    let port = free_port()?;
-    let log = File::create(data.join("server.log"))?;
-    let mut command = Command::new(program);
-    command.args(["-p", &port.to_string()]);
-    if is_ours {
-        command.arg("-dir").arg(&root);
-    } else {
-        command.args(["-store", "memory"]);
-    }
-    command.stdout(log.try_clone()?).stderr(log);
-    let mut server = Stopped(command.spawn()?);
-    eprintln!("end-to-end: {}", program.display());
-    wait_until_listening(&mut server.0, port)?;
-    let process = server.0.id();
-    wait_until_ready(client, port, process)?;
-    let outcomes = loads(arguments).into_iter().map(|load| run_load(client, port, process, &load));
-    let outcomes = outcomes.collect::<Result<Vec<_>, _>>();
-    drop(server);
-    std::fs::remove_dir_all(&root)?;
-    outcomes
-}
-
-/// A server that is stopped when this is dropped, whatever happened.
-struct Stopped(Child);
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A port that nothing listens on, most likely still so in a moment.
-fn free_port() -> Result<u16, BenchError> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
-fn wait_until_listening(server: &mut Child, port: u16) -> Result<(), BenchError> {
-    let start_ns = now_ns();
-    while seconds_since(start_ns) < START_SECONDS_MAX {
-        if let Some(status) = server.try_wait()? {
-            return Err(format!("the server ended at once: {status}, see server.log").into());
-        }
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(());
-        }
-        thread::sleep(START_POLL);
-    }
-    Err("the server does not listen".into())
+    let server = Server::start(data, program, kind)?;
+    wait_until_ready(client, &server)?;
+    loads(arguments).into_iter().map(|load| run_load(client, &server, &load)).collect()
 }
 
 /// A peer listens before it answers streaming clients: a message of a probe has to come through.
-fn wait_until_ready(client: &Path, port: u16, server: u32) -> Result<(), BenchError> {
+fn wait_until_ready(client: &Path, server: &Server) -> Result<(), BenchError> {
     let arguments = ["-clients", "1", "-n", "1", "-prefix", "probe"].map(str::to_owned).to_vec();
     let probe = Load { name: "probe".into(), arguments };
     let start_ns = now_ns();
     loop {
-        match run_load(client, port, server, &probe) {
+        match run_load(client, server, &probe) {
             Ok(_) => return Ok(()),
             Err(error) if seconds_since(start_ns) > START_SECONDS_MAX => return Err(error),
             Err(_) => thread::sleep(START_POLL),
@@ -206,10 +145,10 @@ fn wait_until_ready(client: &Path, port: u16, server: u32) -> Result<(), BenchEr
     }
 }
 
-fn run_load(client: &Path, port: u16, server: u32, load: &Load) -> Result<Outcome, BenchError> {
+fn run_load(client: &Path, server: &Server, load: &Load) -> Result<Outcome, BenchError> {
     let output = Command::new(client)
-        .args(["-mode", "pub", "-s", &format!("nats://127.0.0.1:{port}")])
-        .args(["-pid", &server.to_string()])
+        .args(["-mode", "pub", "-s", &format!("nats://127.0.0.1:{}", server.port())])
+        .args(["-pid", &server.id().to_string()])
         .args(&load.arguments)
         .stderr(Stdio::inherit())
         .output()?;

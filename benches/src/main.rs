@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod compare;
 mod device;
 mod end_to_end;
 mod engine;
@@ -17,6 +18,7 @@ mod measure;
 mod parser;
 mod recovery;
 mod report;
+mod server;
 
 /// Whatever went wrong: a benchmark only shows it.
 pub(crate) type BenchError = Box<dyn std::error::Error + Send + Sync>;
@@ -45,6 +47,8 @@ enum Bench {
     Recovery(recovery::RecoveryArguments),
     /// The server over sockets, beside nats-streaming-server
     EndToEnd(end_to_end::EndToEndArguments),
+    /// Servers beside each other as things grow: channels, publishers, subscribers, load
+    Compare(compare::CompareArguments),
     /// Fills a store and waits to be killed
     #[command(hide = true)]
     Fill(recovery::FillArguments),
@@ -72,6 +76,7 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
         Bench::Parser => ("parser", parser::run()?),
         Bench::Recovery(options) => ("recovery", recovery::run(data, options)?),
         Bench::EndToEnd(options) => ("end-to-end", end_to_end::run(data, options)?),
+        Bench::Compare(options) => ("compare", compare::run(data, options)?),
         Bench::Fill(_) => unreachable!("handled above"),
     };
     report::print(name, &machine, &rows);

@@ -1,0 +1,264 @@
+//! Weirlog beside nats-streaming-server under the same loads, as things grow: channels, publishers that wait for each
+//! ack, subscribers of one channel, and the rate of a steady load. The load is `weirlog bench`, for both.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use crate::BenchError;
+use crate::measure::{now_ns, seconds_since};
+use crate::report::Row;
+use crate::server::{Kind, START_POLL, START_SECONDS_MAX, Server, peers_directory};
+
+/// What grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Growth {
+    /// 4 publishers with many messages on their way, over more and more channels
+    Channels,
+    /// 256 publishers with one message on its way each
+    Publishers,
+    /// Subscribers of one channel
+    Subscribers,
+    /// A load at fixed times: a tenth, half and nine tenths of the highest rate
+    Rate,
+}
+
+/// What `compare` can be told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompareArguments {
+    /// What grows
+    #[arg(value_enum, default_values_t = [Growth::Channels, Growth::Publishers, Growth::Subscribers, Growth::Rate])]
+    growths: Vec<Growth>,
+    /// The server, and the program of the load
+    #[arg(long, default_value = "target/release/weirlog")]
+    server: PathBuf,
+    /// Where nats-streaming-server is [default: $PEERS_BIN, or ~/.cache/weirlog-peers]
+    #[arg(long)]
+    peers: Option<PathBuf>,
+    /// Weirlog alone
+    #[arg(long)]
+    alone: bool,
+    /// Numbers of channels
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000, 10_000, 100_000])]
+    channels: Vec<u64>,
+    /// How often each load is run; the median by rate counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// A load.
+#[derive(Debug, Clone)]
+struct Load {
+    name: String,
+    arguments: Vec<String>,
+}
+
+/// What a load has shown of a server.
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    rate: f64,
+    p50_us: f64,
+    p99_us: f64,
+    p999_us: f64,
+    processor_us: f64,
+    resident_megabytes: f64,
+}
+
+impl Outcome {
+    /// It was not done in time.
+    const NONE: Self = Self {
+        rate: f64::NAN,
+        p50_us: f64::NAN,
+        p99_us: f64::NAN,
+        p999_us: f64::NAN,
+        processor_us: f64::NAN,
+        resident_megabytes: f64::NAN,
+    };
+}
+
+/// Runs what was asked for.
+pub(crate) fn run(data: &Path, arguments: &CompareArguments) -> Result<Vec<Row>, BenchError> {
+    let peer = peers_directory(arguments.peers.as_deref()).join("nats-streaming-server");
+    let mut kinds = vec![Kind::Ours];
+    if arguments.alone || !peer.exists() {
+        println!("compare: Weirlog alone");
+    } else {
+        kinds.push(Kind::PeerFile);
+    }
+    let mut rows = Vec::new();
+    for growth in &arguments.growths {
+        for kind in &kinds {
+            let bench = Bench { data, arguments, peer: &peer, kind: *kind };
+            rows.extend(bench.grow(*growth)?);
+        }
+    }
+    Ok(rows)
+}
+
+/// A server to be measured.
+struct Bench<'a> {
+    data: &'a Path,
+    arguments: &'a CompareArguments,
+    peer: &'a Path,
+    kind: Kind,
+}
+
+impl Bench<'_> {
+    fn grow(&self, growth: Growth) -> Result<Vec<Row>, BenchError> {
+        match growth {
+            Growth::Channels => {
+                let loads = self.arguments.channels.iter().map(|count| self.over_channels(*count));
+                self.each(loads)
+            }
+            Growth::Publishers => {
+                let load = |channels: u64| {
+                    let name = format!("256 publishers, window 1, {channels} channels");
+                    load(
+                        name,
+                        &[("-pub", 256), ("-window", 1), ("-channels", channels), ("-n", 100_000)],
+                    )
+                };
+                self.each([1, 100].into_iter().map(load))
+            }
+            Growth::Subscribers => {
+                let load = |subscribers: u64| {
+                    let messages = 1_000_000 / subscribers;
+                    let flags =
+                        [("-pub", 1), ("-sub", subscribers), ("-window", 64), ("-n", messages)];
+                    load(format!("{subscribers} subscribers"), &flags)
+                };
+                self.each([1, 10, 100, 1_000].into_iter().map(load))
+            }
+            Growth::Rate => self.under_rates(),
+        }
+    }
+
+    fn over_channels(&self, channels: u64) -> Load {
+        // A tenth of the peer's own rate, or it would take minutes.
+        let messages = match (self.kind, channels) {
+            (Kind::Ours, _) => 1_600_000,
+            (_, ..=100) => 200_000,
+            (_, _) => 20_000,
+        };
+        load(format!("{channels} channels"), &[("-channels", channels), ("-n", messages)])
+    }
+
+    fn each(&self, loads: impl Iterator<Item = Load>) -> Result<Vec<Row>, BenchError> {
+        loads.map(|load| Ok(self.row(&load, self.median(&load)?))).collect()
+    }
+
+    /// Parts of the rate that this server reaches without a rate, each with its latencies.
+    fn under_rates(&self) -> Result<Vec<Row>, BenchError> {
+        const FLAGS: [(&str, u64); 2] = [("-sub", 4), ("-channels", 4)];
+        let mut flags = FLAGS.to_vec();
+        flags.push(("-n", 400_000));
+        let all = load("as fast as it goes, 4 subscribers".into(), &flags);
+        let highest = self.median(&all)?;
+        let mut rows = vec![self.row(&all, highest)];
+        for percent in [10.0, 50.0, 90.0] {
+            let rate = (highest.rate * percent / 100.0) as u64;
+            let mut flags = FLAGS.to_vec();
+            flags.extend([("-rate", rate.max(1)), ("-n", (rate * 4).max(1))]);
+            let load = load(format!("{percent} % of it"), &flags);
+            rows.push(self.row(&load, self.median(&load)?));
+        }
+        Ok(rows)
+    }
+
+    /// The median by rate of some runs, each on a fresh store.
+    fn median(&self, load: &Load) -> Result<Outcome, BenchError> {
+        let outcomes = (0..self.arguments.rounds.max(1)).map(|_| self.once(load));
+        let mut outcomes = outcomes.collect::<Result<Vec<_>, _>>()?;
+        outcomes.sort_by(|left, right| left.rate.total_cmp(&right.rate));
+        Ok(outcomes[outcomes.len() / 2])
+    }
+
+    fn once(&self, load: &Load) -> Result<Outcome, BenchError> {
+        let program = if self.kind == Kind::Ours { &self.arguments.server } else { self.peer };
+        let server = Server::start(self.data, program, self.kind)?;
+        let probe =
+            ["-pub", "1", "-n", "1", "-prefix", "probe", "-timeout", "2s"].map(str::to_owned);
+        let start_ns = now_ns();
+        while self.bench(&server, &probe)?.is_none() {
+            if seconds_since(start_ns) > START_SECONDS_MAX {
+                return Err("the server does not answer".into());
+            }
+            thread::sleep(START_POLL);
+        }
+        let outcome = self.bench(&server, &load.arguments)?;
+        Ok(outcome.unwrap_or(Outcome::NONE))
+    }
+
+    /// Runs the load's program. None: it could not be run to its end.
+    fn bench(&self, server: &Server, arguments: &[String]) -> Result<Option<Outcome>, BenchError> {
+        let output = Command::new(&self.arguments.server)
+            .args([
+                "bench",
+                "-json",
+                "-timeout",
+                "1m",
+                "-s",
+                &format!("127.0.0.1:{}", server.port()),
+            ])
+            .args(["-pid", &server.id().to_string()])
+            .args(arguments)
+            .stderr(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            return Ok(None);
+        }
+        Ok(Some(read_outcome(&serde_json::from_slice(&output.stdout)?)))
+    }
+
+    fn row(&self, load: &Load, outcome: Outcome) -> Row {
+        Row::new(format!("{}: {}", self.kind.name(), load.name))
+            .with("messages_per_second", "msgs/s", outcome.rate)
+            .with("p50_us", "p50 us", outcome.p50_us)
+            .with("p99_us", "p99 us", outcome.p99_us)
+            .with("p999_us", "p999 us", outcome.p999_us)
+            .with("processor_us_per_message", "CPU us/msg", outcome.processor_us)
+            .with("resident_megabytes", "RSS MB", outcome.resident_megabytes)
+    }
+}
+
+fn load(name: String, flags: &[(&str, u64)]) -> Load {
+    let arguments = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.to_string()]);
+    Load { name, arguments: arguments.collect() }
+}
+
+/// Deliveries if there are subscribers, else acks.
+fn read_outcome(figures: &Value) -> Outcome {
+    let part = figures.get("delivered").unwrap_or(&figures["published"]);
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    Outcome {
+        rate: number(&part["messages_per_second"]),
+        p50_us: number(&part["p50_us"]),
+        p99_us: number(&part["p99_us"]),
+        p999_us: number(&part["p999_us"]),
+        processor_us: number(&figures["server_cpu_us_per_message"]),
+        resident_megabytes: number(&figures["server_resident_bytes"]) / 1e6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_count_if_there_are_any() {
+        let acks = serde_json::json!({
+            "published": {"messages_per_second": 5.0, "p50_us": 1.0, "p99_us": 2.0, "p999_us": 3.0},
+            "server_cpu_us_per_message": 0.5, "server_resident_bytes": 2_000_000,
+        });
+        let outcome = read_outcome(&acks);
+        assert_eq!((outcome.rate, outcome.p999_us, outcome.resident_megabytes), (5.0, 3.0, 2.0));
+        let mut both = acks;
+        both["delivered"] = serde_json::json!({"messages_per_second": 7.0});
+        let outcome = read_outcome(&both);
+        assert_eq!(outcome.rate, 7.0);
+        assert!(outcome.p50_us.is_nan());
+    }
+}
