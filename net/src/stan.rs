@@ -132,11 +132,7 @@ impl Stan {
             "shards are below their count"
         );
         Self {
-            subjects: Subjects::new(
-                &config.cluster_id,
-                &config.discover_prefix,
-                config.partition.is_some(),
-            ),
+            subjects: Subjects::of(config),
             waiters: (0..config.shard_count).map(|_| Waiters::default()).collect(),
             spares: SpareBuffers::default(),
             scratch: Vec::new(),

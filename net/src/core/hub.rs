@@ -22,6 +22,7 @@ use crate::nats::parse::ParseLimits;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::stan::TimerCall;
+use crate::stan::subjects::Subjects;
 use crate::timers::Timers;
 
 use super::routing::Found;
@@ -145,6 +146,8 @@ pub struct Hub {
     pub(crate) interest_version: u64,
     /// Patterns that could match subjects which the server itself takes messages on.
     pub(crate) eavesdroppers: usize,
+    /// Of the subjects that the server itself takes messages on.
+    pub(crate) own_patterns: Vec<Vec<u8>>,
     pub(crate) found: Found,
     /// Whether somebody who got a message has three quarters of what may wait.
     pub(crate) is_crowded: bool,
@@ -190,6 +193,7 @@ impl Hub {
             remote: RemoteInterest::default(),
             interest_version: 1,
             eavesdroppers: 0,
+            own_patterns: Subjects::of(&config).patterns(),
             found: Found::default(),
             is_crowded: false,
             registry: Registry::default(),

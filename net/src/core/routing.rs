@@ -12,7 +12,6 @@ use crate::link::{LinkMessage, RouteBatch, RouteEntry};
 use crate::nats::emit::{self, HeaderSizes};
 use crate::outbox::{Outbox, SHARED_SIZE_BYTES_MIN};
 use crate::session::{Counted, Subscription};
-use crate::stan::subjects::{INBOX_PREFIX, SERVICE_PREFIX};
 use crate::subject;
 
 /// A message on its way to subscribers.
@@ -328,14 +327,7 @@ impl Hub {
 
     /// Whether a pattern could match a subject that the server itself takes messages on.
     fn hears_server(&self, pattern: &[u8]) -> bool {
-        let first_of = |subject| <[u8]>::split(subject, |byte| *byte == b'.').next();
-        let first = first_of(pattern).unwrap_or_default();
-        first == b"*"
-            || first == b">"
-            || pattern.starts_with(SERVICE_PREFIX)
-            || pattern.starts_with(INBOX_PREFIX)
-            || first_of(self.config.discover_prefix.as_bytes()) == Some(first)
-            || subject::matches(pattern, b"_INBOX.WL.A")
+        self.own_patterns.iter().any(|own| subject::overlap(pattern, own))
     }
 
     fn after_write(&mut self, id: ConnectionId) {

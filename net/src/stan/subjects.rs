@@ -10,6 +10,7 @@
 
 use weirlog_engine::types::{ShardId, SubscriptionId};
 
+use crate::config::NetConfig;
 use crate::ids::CoreId;
 
 /// What a publish to one of the cluster's subjects asks for.
@@ -78,7 +79,7 @@ pub enum ServerInbox {
 }
 
 /// What all subjects of STAN services begin with.
-pub const SERVICE_PREFIX: &[u8] = b"_STAN.";
+const SERVICE_PREFIX: &[u8] = b"_STAN.";
 /// What all inboxes of this server begin with.
 pub const INBOX_PREFIX: &[u8] = b"_INBOX.WL.";
 /// All of them, for another NATS server.
@@ -88,6 +89,12 @@ const ACK_DIGITS: [usize; 3] = [2, 16, 16];
 const REPLY_DIGITS: [usize; 2] = [4, 16];
 
 impl Subjects {
+    /// Those of a server.
+    #[must_use]
+    pub fn of(config: &NetConfig) -> Self {
+        Self::new(&config.cluster_id, &config.discover_prefix, config.partition.is_some())
+    }
+
     /// Those of `cluster_id`, with connect requests below `discover_prefix`, and for a server that shares the cluster
     /// with others.
     #[must_use]
@@ -106,6 +113,23 @@ impl Subjects {
             close: format!("_STAN.close.{cluster_id}"),
             partition: is_partitioned.then(|| format!("_STAN.part.{cluster_id}")),
         }
+    }
+
+    /// Patterns of all subjects that the server itself takes messages on, its inboxes too.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<Vec<u8>> {
+        let publishes = format!("{}.>", self.publish);
+        let services = [
+            &self.connect,
+            &self.ping,
+            &self.subscribe,
+            &self.unsubscribe,
+            &self.close_subscription,
+            &self.close,
+        ];
+        let services = services.into_iter().chain(&self.partition).map(String::as_str);
+        let all = services.chain([publishes.as_str(), INBOX_PATTERN]);
+        all.map(|pattern| pattern.as_bytes().to_vec()).collect()
     }
 
     /// Whether `subject` may be one of a service; most others are told apart by this.

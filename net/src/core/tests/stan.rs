@@ -72,6 +72,31 @@ fn a_publishers_reply_subject_reaches_subscribers() {
     }
 }
 
+/// Every client's ack subject counted as one that might hear the server, so that each publish was looked up for
+/// subscribers: with 1,000 channels that was an eighth of its cost.
+#[test]
+fn who_listens_to_the_servers_subjects_hears_them_and_nobody_else_is_looked_for() {
+    let mut town = Town::new(2, |_| {});
+    let peer = town.client(0, "me");
+    town.say(peer, "SUB _STAN.acks.me 9\r\nSUB _STAN.pub.other.> 10\r\nSUB _INBOX.a.b 11\r\n");
+    let before = town.cores[0].hub.tally.lookups;
+    assert_eq!(town.store(peer, "me", "foo", "x"), "");
+    assert_eq!(town.cores[0].hub.tally.lookups, before + 1, "the way of its acks, and no more");
+    assert_eq!(town.store(peer, "me", "foo", "y"), "");
+    assert_eq!(town.cores[0].hub.tally.lookups, before + 1);
+    for pattern in [">", "_STAN.>", "*.pub.*.foo", "_STAN.pub.test-cluster.foo", "_STAN.pub.*.>"] {
+        let listener = town.enter(1);
+        town.say(listener, format!("SUB {pattern} 1\r\n"));
+        assert_eq!(town.store(peer, "me", "foo", "z"), "");
+        let heard = town.got(listener);
+        assert!(heard.iter().any(|got| got.subject == "_STAN.pub.test-cluster.foo"), "{pattern}");
+        town.leave(listener);
+    }
+    let before = town.cores[0].hub.tally.lookups;
+    assert_eq!(town.store(peer, "me", "foo", "x"), "");
+    assert_eq!(town.cores[0].hub.tally.lookups, before + 1, "the listeners are gone");
+}
+
 #[test]
 fn an_ack_comes_after_the_commit_and_not_before() {
     let mut town = Town::new(1, |_| {});
