@@ -25,7 +25,7 @@ pub(crate) mod scan;
 pub(crate) mod sealed;
 pub(crate) mod segment;
 
-use batch::{Batch, BatchRun, ClosedBatch, Target};
+use batch::{Batch, BatchRun, ClosedBatch, Spare, Target};
 use cache::CachedBytes;
 pub(crate) use sealed::{
     FrameWrite, OpenedSegment, PlacedRun, RolledSegment, SealedBatch, span_us,
@@ -71,7 +71,7 @@ pub(crate) struct Log<F: DiskFile> {
     open: Batch,
     closed: VecDeque<ClosedBatch>,
     /// Memory of a sealed batch's records, for the next batch.
-    spare: Vec<u8>,
+    spare: Spare,
     last_sealed: ChainPoint,
     /// The table of the last frame if that was one block: the next frame repeats it.
     last_small_table: Vec<u8>,
@@ -101,7 +101,7 @@ impl<F: DiskFile> Log<F> {
             term,
             open: Batch::default(),
             closed: VecDeque::new(),
-            spare: Vec::new(),
+            spare: Spare::default(),
             last_sealed: end,
             last_small_table: Vec::new(),
             in_flight: VecDeque::new(),
@@ -302,13 +302,15 @@ impl<F: DiskFile> Log<F> {
         self.last_sealed = ChainPoint { segment: active.number, end: active.end, crc, index };
         self.last_small_table =
             if header.blocks == 1 { batch.table.encode(&[]) } else { Vec::new() };
+        let runs = std::mem::take(&mut batch.runs);
+        let placed = place_runs(&runs, place);
         self.in_flight.push_back(InFlight {
             index,
             is_done: false,
             size_bytes,
             point: self.last_sealed,
             small_table: self.last_small_table.clone(),
-            runs: batch.runs.clone(),
+            runs,
         });
         let buffer = Rc::new(buffer);
         let write = FrameWrite {
@@ -318,10 +320,10 @@ impl<F: DiskFile> Log<F> {
             index,
             records_count: batch.offsets.len(),
         };
-        let memory = batch.take_memory();
+        let spare = batch.take_spare();
         // That of a single giant message is not kept.
-        if memory.capacity() <= 2 * batch::BATCH_BYTES_TARGET {
-            self.spare = memory;
+        if spare.size_bytes() <= 2 * batch::BATCH_BYTES_TARGET {
+            self.spare = spare;
         }
         let records = lead + format::FRAME_HEADER_BYTES + table.len();
         let records = CachedBytes::written(buffer, records..records + size_bytes);
@@ -334,8 +336,7 @@ impl<F: DiskFile> Log<F> {
             Roll::Stay => None,
             Roll::To(previous) => previous,
         };
-        let runs = place_runs(&batch.runs, place);
-        (write, SealedBatch { place, runs, frame: cached(batch, records), opened, rolled })
+        (write, SealedBatch { place, runs: placed, frame: cached(batch, records), opened, rolled })
     }
 
     /// A write is done; later ones may be done before earlier ones.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::Choices;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::format::{self, FRAME_HEADER_BYTES, FrameHeader, Table, put_frame, table_crc};
-use crate::log::batch::{Batch, BucketHint, ClosedBatch, Target};
+use crate::log::batch::{Batch, BucketHint, ClosedBatch, Spare, Target};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::record::StateRecord;
 use crate::recovery::replay::replay_frame;
@@ -159,7 +159,7 @@ fn batch(choices: &mut Choices<'_>) -> (ClosedBatch, Vec<Vec<u8>>) {
             contents.entry(id.0).or_default().push_back(content);
         }
     }
-    let batch = batch.close(Vec::new());
+    let batch = batch.close(Spare::default());
     let ids = batch.table.runs.iter().flat_map(|run| (0..run.count).map(|_| run.channel.0));
     let mut next = |id| contents.get_mut(&id).and_then(VecDeque::pop_front);
     let in_order = ids.map(|id| next(id).expect("each record stands once in the table")).collect();

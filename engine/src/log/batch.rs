@@ -66,6 +66,15 @@ pub(crate) struct Batch {
     is_urgent: bool,
 }
 
+/// Memory of batches that are gone, for the next ones: with many channels a tenth of a message's cost was to allocate it.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    /// An empty one.
+    batch: Batch,
+    pieces: Vec<Range<usize>>,
+    order: Vec<u32>,
+}
+
 /// A batch that takes no more records.
 #[derive(Debug)]
 pub(crate) struct ClosedBatch {
@@ -80,6 +89,7 @@ pub(crate) struct ClosedBatch {
     pub offsets: Vec<u32>,
     /// The runs of channels (not those of state records).
     pub runs: Vec<BatchRun>,
+    spare: Spare,
 }
 
 impl Batch {
@@ -187,75 +197,90 @@ impl Batch {
     }
 
     /// Ends the batch and leaves an empty one that expects as much, over the memory of `spare`.
-    pub(crate) fn close(&mut self, mut spare: Vec<u8>) -> ClosedBatch {
+    pub(crate) fn close(&mut self, spare: Spare) -> ClosedBatch {
         assert!(!self.is_empty());
-        let records_expected = self.offsets.len();
-        spare.clear();
-        let next = Self {
-            records: spare,
-            offsets: Vec::with_capacity(records_expected),
-            table: Table {
-                runs: Vec::with_capacity(self.table.runs.len()),
-                lengths: Vec::with_capacity(records_expected),
-                crcs: Vec::with_capacity(records_expected),
-            },
-            runs: Vec::with_capacity(self.runs.len()),
-            buckets: Vec::with_capacity(self.buckets.len()),
-            bucket_of: Vec::with_capacity(self.bucket_of.len()),
-            is_urgent: false,
-        };
+        let Spare { batch: mut next, mut pieces, order } = spare;
+        next.expect_as_much_as(self);
         let closed = std::mem::replace(self, next);
         if closed.table.runs.len() > SORT_RUNS_MIN {
-            return closed.sorted_by_channel();
+            return closed.sorted_by_channel(pieces, order);
         }
+        pieces.push(0..closed.records.len());
         ClosedBatch {
-            pieces: std::iter::once(0..closed.records.len()).collect(),
+            pieces,
             records: closed.records,
             table: closed.table,
             offsets: closed.offsets,
             runs: closed.runs,
+            spare: Spare { order, ..Spare::default() },
         }
     }
 
+    fn expect_as_much_as(&mut self, other: &Self) {
+        assert!(self.is_empty());
+        let records_expected = other.offsets.len();
+        self.offsets.reserve(records_expected);
+        self.table.lengths.reserve(records_expected);
+        self.table.crcs.reserve(records_expected);
+        self.table.runs.reserve(other.table.runs.len());
+        self.runs.reserve(other.runs.len());
+        self.buckets.reserve(other.buckets.len());
+        self.bucket_of.reserve(other.bucket_of.len());
+    }
+
+    fn clear(&mut self) {
+        let Self { records, table, offsets, runs, buckets, bucket_of, is_urgent } = self;
+        records.clear();
+        table.runs.clear();
+        table.lengths.clear();
+        table.crcs.clear();
+        offsets.clear();
+        runs.clear();
+        buckets.clear();
+        bucket_of.clear();
+        *is_urgent = false;
+    }
+
     /// With the records of each channel together. State records come first; within a channel, and among state records,
-    /// the order stays.
-    fn sorted_by_channel(self) -> ClosedBatch {
-        let mut sorted = Sorted::with_room_for(&self);
+    /// the order stays. The vectors are empty, and used for their memory.
+    fn sorted_by_channel(mut self, pieces: Vec<Range<usize>>, mut order: Vec<u32>) -> ClosedBatch {
+        self.order_by_bucket(&mut order);
+        let mut sorted = Sorted::with_room_for(&self, pieces);
         let is_state = |run: &&TableRun| run.channel == ChannelId(0);
         for run in self.table.runs.iter().filter(is_state) {
             sorted.append_run(&self, *run, None);
         }
-        for at in self.order_by_bucket() {
-            let run = &self.runs[at as usize];
+        for at in &order {
+            let run = &self.runs[*at as usize];
             sorted.append_run(&self, run.table, Some(run));
         }
+        let records = std::mem::take(&mut self.records);
+        self.clear();
+        order.clear();
         ClosedBatch {
+            records,
             pieces: sorted.pieces,
             table: sorted.table,
             offsets: sorted.offsets,
             runs: sorted.runs,
-            records: self.records,
+            spare: Spare { batch: self, pieces: Vec::new(), order },
         }
     }
 
-    /// The places of the channels' runs, bucket by bucket.
-    fn order_by_bucket(&self) -> Vec<u32> {
-        let mut next = 0;
-        let mut places: Vec<u32> = self
-            .buckets
-            .iter()
-            .map(|bucket| {
-                next += bucket.runs_count;
-                next - bucket.runs_count
-            })
-            .collect();
-        let mut order = vec![0; self.bucket_of.len()];
+    /// The places of the channels' runs, bucket by bucket. The buckets' counts become the ends of their places.
+    fn order_by_bucket(&mut self, order: &mut Vec<u32>) {
+        let mut end = 0;
+        for bucket in &mut self.buckets {
+            let start = end;
+            end += bucket.runs_count;
+            bucket.runs_count = start;
+        }
+        order.resize(self.bucket_of.len(), 0);
         for (at, bucket) in self.bucket_of.iter().enumerate() {
-            let place = &mut places[*bucket as usize];
+            let place = &mut self.buckets[*bucket as usize].runs_count;
             order[*place as usize] = format::count_u32(at);
             *place += 1;
         }
-        order
     }
 
     fn start_record(&mut self) -> usize {
@@ -285,9 +310,21 @@ impl ClosedBatch {
         self.pieces.iter().map(|piece| &self.records[piece.clone()])
     }
 
-    /// The memory of the records, for another batch.
-    pub(crate) fn take_memory(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.records)
+    /// The memory of what the frame does not keep, for another batch.
+    pub(crate) fn take_spare(&mut self) -> Spare {
+        let mut spare = std::mem::take(&mut self.spare);
+        spare.batch.records = std::mem::take(&mut self.records);
+        spare.batch.records.clear();
+        spare.pieces = std::mem::take(&mut self.pieces);
+        spare.pieces.clear();
+        spare
+    }
+}
+
+impl Spare {
+    /// How large a batch it holds the memory of.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.batch.records.capacity()
     }
 }
 
@@ -302,10 +339,10 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn with_room_for(batch: &Batch) -> Self {
+    fn with_room_for(batch: &Batch, pieces: Vec<Range<usize>>) -> Self {
         let runs_count = batch.buckets.len() + 1;
         Self {
-            pieces: Vec::with_capacity(batch.table.runs.len()),
+            pieces,
             size_bytes: 0,
             table: Table {
                 runs: Vec::with_capacity(runs_count),
@@ -385,7 +422,7 @@ mod tests {
                 batch.push_message(named, sequence, Timestamp(at), (&payload).into());
                 payloads.insert((id, sequence), payload);
             }
-            let closed = batch.close(Vec::new());
+            let closed = batch.close(Spare::default());
             check_sorted(&closed, &states, &payloads);
         }
     }

@@ -153,7 +153,7 @@ fn check_frame(
 mod tests {
     use super::*;
     use crate::format::{frame_length_bytes, put_frame, table_crc};
-    use crate::log::batch::{Batch, BucketHint, Target};
+    use crate::log::batch::{Batch, BucketHint, Spare, Target};
     use crate::types::{ChannelId, Index, Sequence, TableSlot, Term, Timestamp};
 
     const SEGMENT: SegmentNumber = SegmentNumber(1);
@@ -163,7 +163,7 @@ mod tests {
         let bucket = &mut BucketHint::default();
         let channel = Target { id: ChannelId(1), slot: TableSlot::default(), bucket };
         batch.push_message(channel, Sequence(1), Timestamp(1), payload.into());
-        let batch = batch.close(Vec::new());
+        let batch = batch.close(Spare::default());
         let table = batch.table.encode(&[]);
         let mut frame = vec![0; frame_length_bytes(table.len(), batch.size_bytes())];
         let header = FrameHeader {
