@@ -20,6 +20,11 @@ bench:
     target/release/weirlog-benches parser
     target/release/weirlog-benches recovery
 
+# Weirlog beside nats-streaming-server under growing loads; results go to benches/runs/. On an idle machine, 8 minutes.
+compare:
+    cargo build --release -q -p weirlog -p weirlog-benches
+    target/release/weirlog-benches compare
+
 # Every fuzz target for a while.
 fuzz seconds="60":
     for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run $target -- -max_total_time={{seconds}} || exit 1; done

@@ -187,3 +187,41 @@ fn a_log_that_cannot_be_opened_keeps_the_server_from_starting() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.starts_with("weirlog: cannot open the log: "), "{text}");
 }
+
+/// Runs `weirlog bench` against a server.
+fn bench(server: &Server, flags: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_weirlog"))
+        .args(["bench", "-s", &format!("127.0.0.1:{}", server.port)])
+        .args(flags)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_load_counts_what_is_published_and_delivered() {
+    let server = Server::start(&[]);
+    let pid = server.child.id().to_string();
+    let live = ["-pub", "2", "-sub", "4", "-channels", "3", "-n", "1000", "-pid", &pid, "-json"];
+    let (is_done, text) = bench(&server, &live);
+    assert!(is_done, "{text}");
+    let figures: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(figures["published"]["messages"], 1000);
+    // The fourth subscriber has the first one's channel.
+    assert_eq!(figures["delivered"]["messages"], 1334);
+    assert!(figures["published"]["p50_us"].as_f64().unwrap() > 0.0);
+    assert!(figures["server_resident_bytes"].as_u64().unwrap() > 1 << 20);
+    let history = ["-pub", "0", "-sub", "1", "-channels", "3", "-n", "1000", "-start", "first"];
+    let (is_done, text) = bench(&server, &history);
+    assert!(is_done && text.starts_with("delivered 1000 messages of 128 bytes over 3 "), "{text}");
+    let paced = ["-rate", "1000", "-n", "200", "-pub", "1"];
+    let (is_done, text) = bench(&server, &paced);
+    assert!(is_done && text.starts_with("published 200 messages"), "{text}");
+    let idle = ["-pub", "0", "-idle", "100", "-hold", "50ms"];
+    assert_eq!(bench(&server, &idle), (true, String::new()));
+    let (is_done, text) = bench(&server, &["-cid", "another", "-timeout", "300ms"]);
+    assert!(!is_done);
+    let why = "not done in time: clients registered (0 acks, 0 deliveries so far)";
+    assert_eq!(text, format!("weirlog: {why}\n"));
+}

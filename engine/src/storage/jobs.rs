@@ -182,7 +182,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         FILL_BYTES
     }
 
-    /// A shard makes its files at its first record.
+    /// A shard makes its files at its first start.
     async fn make_shard(&self, id: ShardId, term: Term) -> DiskResult<SuperblockFile<D::File>> {
         SuperblockFile::create(&self.disk, id, term, ChainPoint::default()).await
     }
