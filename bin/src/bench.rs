@@ -7,6 +7,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ pub(crate) enum BenchError {
     /// Of the system.
     #[error("{0}")]
     System(#[from] nix::errno::Errno),
+    /// Nobody listens there, most likely.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(SocketAddr, io::Error),
     /// The host's name leads nowhere.
     #[error("the server's name has no address")]
     NoAddress,

@@ -224,4 +224,7 @@ fn a_load_counts_what_is_published_and_delivered() {
     assert!(!is_done);
     let why = "not done in time: clients registered (0 acks, 0 deliveries so far)";
     assert_eq!(text, format!("weirlog: {why}\n"));
+    let (is_done, text) = bench(&server, &["-s", "127.0.0.1:1"]);
+    assert!(!is_done);
+    assert!(text.starts_with("weirlog: cannot connect to 127.0.0.1:1: "), "{text}");
 }

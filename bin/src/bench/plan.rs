@@ -47,7 +47,7 @@ impl Plan {
             BenchStart::New => None,
             BenchStart::First => Some(1),
             BenchStart::Spread => {
-                Some(1 + multiplied(count, subscriber) / self.options.subscribers.max(1))
+                Some(1 + count.saturating_mul(subscriber) / self.options.subscribers.max(1))
             }
         };
         let skipped = first.map_or(0, |first| first - 1);
@@ -70,10 +70,6 @@ impl Plan {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).expect("numbers of channels and clients are bounded")
-}
-
-fn multiplied(left: u64, right: u64) -> u64 {
-    left.saturating_mul(right)
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ impl Sockets {
     /// # Errors
     /// There is no connection.
     pub(super) fn connect(&mut self, client: Client) -> Result<(), BenchError> {
-        let stream = std::net::TcpStream::connect(self.address)?;
+        let stream = std::net::TcpStream::connect(self.address)
+            .map_err(|error| BenchError::Connect(self.address, error))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut stream = TcpStream::from_std(stream);
