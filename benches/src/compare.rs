@@ -3,15 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use crate::BenchError;
-use crate::measure::{now_ns, seconds_since};
+use crate::client::{Load, Outcome, wait_until_ready};
 use crate::report::Row;
-use crate::server::{Kind, START_POLL, START_SECONDS_MAX, Server, peers_directory};
+use crate::server::{Kind, Server, peers_directory};
 
 /// What grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -47,36 +46,6 @@ pub(crate) struct CompareArguments {
     /// How often each load is run; the median by rate counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-}
-
-/// A load.
-#[derive(Debug, Clone)]
-struct Load {
-    name: String,
-    arguments: Vec<String>,
-}
-
-/// What a load has shown of a server.
-#[derive(Debug, Clone, Copy)]
-struct Outcome {
-    rate: f64,
-    p50_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    processor_us: f64,
-    resident_megabytes: f64,
-}
-
-impl Outcome {
-    /// It was not done in time.
-    const NONE: Self = Self {
-        rate: f64::NAN,
-        p50_us: f64::NAN,
-        p99_us: f64::NAN,
-        p999_us: f64::NAN,
-        processor_us: f64::NAN,
-        resident_megabytes: f64::NAN,
-    };
 }
 
 /// Runs what was asked for.
@@ -116,10 +85,9 @@ impl Bench<'_> {
             Growth::Publishers => {
                 let load = |channels: u64| {
                     let name = format!("256 publishers, window 1, {channels} channels");
-                    load(
-                        name,
-                        &[("-pub", 256), ("-window", 1), ("-channels", channels), ("-n", 100_000)],
-                    )
+                    let flags =
+                        [("-pub", 256), ("-window", 1), ("-channels", channels), ("-n", 100_000)];
+                    Load::new(name, &flags)
                 };
                 self.each([1, 100].into_iter().map(load))
             }
@@ -128,7 +96,7 @@ impl Bench<'_> {
                     let messages = 1_000_000 / subscribers;
                     let flags =
                         [("-pub", 1), ("-sub", subscribers), ("-window", 64), ("-n", messages)];
-                    load(format!("{subscribers} subscribers"), &flags)
+                    Load::new(format!("{subscribers} subscribers"), &flags)
                 };
                 self.each([1, 10, 100, 1_000].into_iter().map(load))
             }
@@ -143,7 +111,7 @@ impl Bench<'_> {
             (_, ..=100) => 200_000,
             (_, _) => 20_000,
         };
-        load(format!("{channels} channels"), &[("-channels", channels), ("-n", messages)])
+        Load::new(format!("{channels} channels"), &[("-channels", channels), ("-n", messages)])
     }
 
     fn each(&self, loads: impl Iterator<Item = Load>) -> Result<Vec<Row>, BenchError> {
@@ -155,14 +123,14 @@ impl Bench<'_> {
         const FLAGS: [(&str, u64); 2] = [("-sub", 4), ("-channels", 4)];
         let mut flags = FLAGS.to_vec();
         flags.push(("-n", 400_000));
-        let all = load("as fast as it goes, 4 subscribers".into(), &flags);
+        let all = Load::new("as fast as it goes, 4 subscribers", &flags);
         let highest = self.median(&all)?;
         let mut rows = vec![self.row(&all, highest)];
         for percent in [10.0, 50.0, 90.0] {
             let rate = (highest.rate * percent / 100.0) as u64;
             let mut flags = FLAGS.to_vec();
             flags.extend([("-rate", rate.max(1)), ("-n", (rate * 4).max(1))]);
-            let load = load(format!("{percent} % of it"), &flags);
+            let load = Load::new(format!("{percent} % of it"), &flags);
             rows.push(self.row(&load, self.median(&load)?));
         }
         Ok(rows)
@@ -179,32 +147,20 @@ impl Bench<'_> {
     fn once(&self, load: &Load) -> Result<Outcome, BenchError> {
         let program = if self.kind == Kind::Ours { &self.arguments.server } else { self.peer };
         let server = Server::start(self.data, program, self.kind)?;
-        let probe =
-            ["-pub", "1", "-n", "1", "-prefix", "probe", "-timeout", "2s"].map(str::to_owned);
-        let start_ns = now_ns();
-        while self.bench(&server, &probe)?.is_none() {
-            if seconds_since(start_ns) > START_SECONDS_MAX {
-                return Err("the server does not answer".into());
-            }
-            thread::sleep(START_POLL);
-        }
-        let outcome = self.bench(&server, &load.arguments)?;
-        Ok(outcome.unwrap_or(Outcome::NONE))
+        let probe = Load::probe(&[("-pub", 1), ("-n", 1)]);
+        wait_until_ready(|| {
+            self.bench(&server, &probe)?.ok_or("the server does not answer".into())
+        })?;
+        Ok(self.bench(&server, load)?.unwrap_or(Outcome::NONE))
     }
 
     /// Runs the load's program. None: it could not be run to its end.
-    fn bench(&self, server: &Server, arguments: &[String]) -> Result<Option<Outcome>, BenchError> {
+    fn bench(&self, server: &Server, load: &Load) -> Result<Option<Outcome>, BenchError> {
         let output = Command::new(&self.arguments.server)
-            .args([
-                "bench",
-                "-json",
-                "-timeout",
-                "1m",
-                "-s",
-                &format!("127.0.0.1:{}", server.port()),
-            ])
+            .args(["bench", "-json", "-timeout", "1m"])
+            .args(["-s", &format!("127.0.0.1:{}", server.port())])
             .args(["-pid", &server.id().to_string()])
-            .args(arguments)
+            .args(&load.arguments)
             .stderr(Stdio::null())
             .output()?;
         if !output.status.success() {
@@ -222,11 +178,6 @@ impl Bench<'_> {
             .with("processor_us_per_message", "CPU us/msg", outcome.processor_us)
             .with("resident_megabytes", "RSS MB", outcome.resident_megabytes)
     }
-}
-
-fn load(name: String, flags: &[(&str, u64)]) -> Load {
-    let arguments = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.to_string()]);
-    Load { name, arguments: arguments.collect() }
 }
 
 /// Deliveries if there are subscribers, else acks.

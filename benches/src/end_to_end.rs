@@ -5,14 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
 
 use clap::Args;
 
 use crate::BenchError;
-use crate::measure::{now_ns, seconds_since};
+use crate::client::{Load, Outcome, wait_until_ready};
 use crate::report::Row;
-use crate::server::{Kind, START_POLL, START_SECONDS_MAX, Server, peers_directory};
+use crate::server::{Kind, Server, peers_directory};
 
 /// What `end-to-end` can be told.
 #[derive(Debug, Clone, Args)]
@@ -32,22 +31,6 @@ pub(crate) struct EndToEndArguments {
     /// How often both servers are run
     #[arg(long, default_value_t = 1)]
     rounds: usize,
-}
-
-/// A load and its name.
-struct Load {
-    name: String,
-    arguments: Vec<String>,
-}
-
-/// What the client program said of a load.
-#[derive(Debug, Clone, Copy)]
-struct Outcome {
-    rate: f64,
-    p50_us: f64,
-    p99_us: f64,
-    processor_us: f64,
-    resident_megabytes: f64,
 }
 
 /// Runs all loads against both servers.
@@ -80,29 +63,15 @@ pub(crate) fn run(data: &Path, arguments: &EndToEndArguments) -> Result<Vec<Row>
 }
 
 fn loads(arguments: &EndToEndArguments) -> Vec<Load> {
-    let load = |clients: u32, window: u32, messages: u64| Load {
-        name: format!("{clients} clients, window {window}"),
-        arguments: [
-            ("-clients", u64::from(clients)),
-            ("-window", u64::from(window)),
-            ("-n", messages),
-        ]
-        .iter()
-        .flat_map(|(flag, value)| [(*flag).to_owned(), value.to_string()])
-        .collect(),
+    let load = |clients: u64, window: u64, messages: u64| {
+        let flags = [("-clients", clients), ("-window", window), ("-n", messages)];
+        Load::new(format!("{clients} clients, window {window}"), &flags)
     };
     vec![load(4, 16_384, arguments.messages), load(1, 1, arguments.messages_alone)]
 }
 
 fn row(case: &str, ours: Outcome, theirs: Option<Outcome>) -> Row {
-    let nothing = Outcome {
-        rate: f64::NAN,
-        p50_us: f64::NAN,
-        p99_us: f64::NAN,
-        processor_us: f64::NAN,
-        resident_megabytes: f64::NAN,
-    };
-    let theirs = theirs.unwrap_or(nothing);
+    let theirs = theirs.unwrap_or(Outcome::NONE);
     Row::new(case)
         .with("messages_per_second", "msgs/s", ours.rate)
         .with("p50_us", "p50 us", ours.p50_us)
@@ -127,22 +96,9 @@ fn run_server(
     kind: Kind,
 ) -> Result<Vec<Outcome>, BenchError> {
     let server = Server::start(data, program, kind)?;
-    wait_until_ready(client, &server)?;
+    let probe = Load::probe(&[("-clients", 1), ("-n", 1)]);
+    wait_until_ready(|| run_load(client, &server, &probe))?;
     loads(arguments).into_iter().map(|load| run_load(client, &server, &load)).collect()
-}
-
-/// A peer listens before it answers streaming clients: a message of a probe has to come through.
-fn wait_until_ready(client: &Path, server: &Server) -> Result<(), BenchError> {
-    let arguments = ["-clients", "1", "-n", "1", "-prefix", "probe"].map(str::to_owned).to_vec();
-    let probe = Load { name: "probe".into(), arguments };
-    let start_ns = now_ns();
-    loop {
-        match run_load(client, server, &probe) {
-            Ok(_) => return Ok(()),
-            Err(error) if seconds_since(start_ns) > START_SECONDS_MAX => return Err(error),
-            Err(_) => thread::sleep(START_POLL),
-        }
-    }
 }
 
 fn run_load(client: &Path, server: &Server, load: &Load) -> Result<Outcome, BenchError> {
@@ -171,6 +127,7 @@ fn read_outcome(line: &str) -> Option<Outcome> {
         rate: value("rate")?.strip_suffix("/s")?.parse().ok()?,
         p50_us: microseconds(value("p50")?)?,
         p99_us: microseconds(value("p99")?)?,
+        p999_us: value("p999").and_then(microseconds).unwrap_or(f64::NAN),
         processor_us: number("server_cpu_us_per_msg").unwrap_or(f64::NAN),
         resident_megabytes: number("server_rss_kB").map_or(f64::NAN, |size| size / 1e3),
     })

@@ -1,4 +1,4 @@
-//! Servers as processes of their own: started on a fresh directory, stopped when they are dropped.
+//! Servers as processes of their own: started on a fresh directory, stopped and removed with it when they are dropped.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -50,6 +50,7 @@ pub(crate) fn peers_directory(asked: Option<&Path>) -> PathBuf {
 pub(crate) struct Server {
     process: Child,
     port: u16,
+    root: PathBuf,
 }
 
 impl Server {
@@ -68,7 +69,7 @@ impl Server {
         };
         command.stdout(log.try_clone()?).stderr(log);
         eprintln!("{}: {}", kind.name(), program.display());
-        let mut server = Self { process: command.spawn()?, port };
+        let mut server = Self { process: command.spawn()?, port, root };
         server.wait_until_listening()?;
         Ok(server)
     }
@@ -101,5 +102,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.root);
     }
 }

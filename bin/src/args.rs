@@ -25,7 +25,6 @@ mod upstreams;
 mod value_error;
 mod values;
 
-use bench::BenchFlags;
 pub(crate) use bench::{BenchOptions, BenchStart};
 use compatible::Role;
 pub(crate) use files::FileError;
@@ -287,11 +286,10 @@ fn sim(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
 }
 
 fn bench(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
-    let split = go_style::split(args, &Vocabulary::of(&BenchFlags::command()))?;
+    let split = go_style::split(args, &Vocabulary::of(&BenchOptions::command()))?;
     refuse_word(split.word)?;
-    let flags: BenchFlags = typed_flags(&split.flags)?;
-    let command =
-        if flags.help { Command::BenchHelp } else { Command::Bench(flags.into_options()) };
+    let options: BenchOptions = typed_flags(&split.flags)?;
+    let command = if options.help { Command::BenchHelp } else { Command::Bench(options) };
     Ok(Parsed { command, warnings: Vec::new() })
 }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use weirlog_net::monitor::process::Usage;
 
 use crate::args::BenchOptions;
 
@@ -22,7 +23,7 @@ mod sockets;
 
 use client::Client;
 use plan::Plan;
-use results::{Results, Usage, to_text};
+use results::{Results, to_text};
 use sockets::Sockets;
 
 /// A turn of the loop waits this long for sockets.
@@ -91,9 +92,9 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
     let options = &plan.options;
     allow_sockets()?;
     let mut load = Load::connect(plan.clone())?;
-    let before = options.process.map(Usage::of).transpose()?;
+    let before = usage(options)?;
     load.run()?;
-    let after = options.process.map(Usage::of).transpose()?;
+    let after = usage(options)?;
     let all = load.results.to_json(&plan, before.zip(after));
     let text = if options.is_json { format!("{all}\n") } else { to_text(&all) };
     io::stdout().write_all(text.as_bytes())?;
@@ -102,6 +103,18 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
         writeln!(file, "{all}")?;
     }
     load.close()
+}
+
+/// What the server's process has used so far, if it is known.
+fn usage(options: &BenchOptions) -> Result<Option<Usage>, BenchError> {
+    let Some(process) = options.process else { return Ok(None) };
+    let usage = Usage::of(process);
+    usage.map(Some).map_err(|error| BenchError::Process(process, error.to_string()))
+}
+
+/// As many nanoseconds as fit.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// As many sockets as the system lets this process have.
@@ -123,7 +136,7 @@ impl Load {
     fn connect(plan: Rc<Plan>) -> Result<Self, BenchError> {
         let options = &plan.options;
         let sockets = Sockets::new(&options.server)?;
-        let deadline_ns = u64::try_from(options.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let deadline_ns = nanoseconds(options.timeout);
         let mut load =
             Self { plan: plan.clone(), sockets, results: Results::default(), deadline_ns };
         let process = std::process::id();
@@ -168,8 +181,7 @@ impl Load {
         }
         self.results.seconds = self.seconds_since(start_ns);
         if acks + deliveries == 0 {
-            let end_ns =
-                start_ns.saturating_add(u64::try_from(options.hold.as_nanos()).unwrap_or(u64::MAX));
+            let end_ns = start_ns.saturating_add(nanoseconds(options.hold));
             while self.sockets.now_ns() < end_ns {
                 self.turn()?;
             }
@@ -184,7 +196,7 @@ impl Load {
 
     /// A turn of the loop.
     fn turn(&mut self) -> Result<(), BenchError> {
-        if self.plan.options.rate.is_none() {
+        if self.plan.options.rate().is_none() {
             return self.sockets.turn(TURN, &mut self.results, Client::publish);
         }
         std::thread::sleep(PACED_TURN);

@@ -70,7 +70,7 @@ pub(crate) struct Log<F: DiskFile> {
     term: Term,
     open: Batch,
     closed: VecDeque<ClosedBatch>,
-    /// Memory of a sealed batch's records, for the next batch.
+    /// Memory of a sealed batch, for the next one.
     spare: Spare,
     last_sealed: ChainPoint,
     /// The table of the last frame if that was one block: the next frame repeats it.

@@ -9,28 +9,27 @@ use std::rc::Rc;
 
 use compact_str::CompactString;
 
-use crate::channel::{Channel, Channels, NameLookup};
+use crate::channel::{Channels, NameLookup};
 use crate::clock::RetentionClock;
 use crate::disk::Disk;
 use crate::error::{Damage, DiskError, RequestError};
 use crate::format::blocks::StoreBlock;
 use crate::limits::ChannelLimitRules;
-use crate::log::batch::Target;
 use crate::log::cache::FrameCache;
 use crate::log::segment::Segment;
 use crate::log::{FrameWrite, Log, PlacedRun, SealedBatch};
 use crate::record::StateRecord;
-use crate::request::{Answer, Client, ClientKey, Published, Sink, Subscribe, Ticket};
+use crate::request::{Answer, Client, ClientKey, Sink, Subscribe, Ticket};
 use crate::storage::{ChannelSlots, Tuning};
 use crate::subscriptions::{PositionScope, Subscriptions};
 use crate::superblock::SuperblockFile;
 use crate::types::{
-    ChannelId, Content, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId, SubscriptionId,
-    Timestamp,
+    ChannelId, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId, SubscriptionId, Timestamp,
 };
 
 mod checkpoints;
 mod hints;
+mod publish;
 mod reads;
 mod recovered;
 mod report;
@@ -169,88 +168,6 @@ impl<D: Disk> Shard<D> {
     pub fn take_damage(&mut self) -> Vec<Damage> {
         self.report_misplaced();
         std::mem::take(&mut self.damage)
-    }
-
-    /// Appends a message; makes the channel if there is none. Durable when `committed() >= index`.
-    ///
-    /// # Errors
-    /// The message was not taken.
-    pub fn publish<'a>(
-        &mut self,
-        channel: &str,
-        content: impl Into<Content<'a>>,
-        now: Now,
-    ) -> Result<Published, RequestError> {
-        self.publish_if(channel, content.into(), now, |_| true)
-    }
-
-    /// The same; a channel that is to be made must have a name that `is_name` takes: those that are there were looked
-    /// at before.
-    ///
-    /// # Errors
-    /// The message was not taken. [`RequestError::UnknownChannel`]: there is none, and it is not made.
-    #[inline]
-    pub fn publish_if(
-        &mut self,
-        channel: &str,
-        content: Content<'_>,
-        now: Now,
-        is_name: impl FnOnce(&str) -> bool,
-    ) -> Result<Published, RequestError> {
-        self.check_writable(content)?;
-        let channel = match self.channels.named_mut(channel) {
-            Some(channel) => channel,
-            None if !is_name(channel) => return Err(RequestError::UnknownChannel),
-            None => {
-                let id = self.channel_for(channel, now)?;
-                self.channels.get_mut(id).expect("just made")
-            }
-        };
-        let time = channel.last_time.max(now.wall);
-        channel.last = channel.last.next();
-        channel.last_time = time;
-        channel.last_used = now.mono;
-        let (id, sequence) = (channel.id, channel.last);
-        let target = Target { id, slot: channel.slot, bucket: &mut channel.bucket };
-        self.log.push_message(target, sequence, time, content);
-        Ok(Published { channel: id, sequence, index: self.log.open_index() })
-    }
-
-    fn check_writable(&self, content: Content<'_>) -> Result<(), RequestError> {
-        if let Some(failure) = self.failure() {
-            return Err(failure);
-        }
-        if self.is_full {
-            return Err(RequestError::Full);
-        }
-        let max_bytes = self.log.record_size_max();
-        let length_bytes = content.len();
-        if length_bytes > max_bytes || content.reply.len() > Content::REPLY_BYTES_MAX {
-            return Err(RequestError::TooLarge { length_bytes, max_bytes });
-        }
-        Ok(())
-    }
-
-    /// The channel of this name, made if it does not exist.
-    fn channel_for(&mut self, name: &str, now: Now) -> Result<ChannelId, RequestError> {
-        match self.channels.look_up(name) {
-            NameLookup::Found(id) => Ok(id),
-            NameLookup::OtherCase(id) => {
-                let existing = self.channels.get(id).map(|channel| channel.name.to_string());
-                Err(RequestError::OtherCase { existing: existing.unwrap_or_default() })
-            }
-            NameLookup::Free => {
-                if !self.config.slots.take() {
-                    return Err(RequestError::TooManyChannels);
-                }
-                let id = self.channels.new_id();
-                let channel = Channel::new(id, name, self.config.limits.of(name), now.mono);
-                self.append(&StateRecord::ChannelCreated { id, name: name.to_owned() });
-                self.made.push((self.log.open_index(), id, channel.name.clone()));
-                self.channels.insert(channel);
-                Ok(id)
-            }
-        }
     }
 
     /// Appends a state record that somebody waits for.

@@ -11,6 +11,6 @@
 pub(crate) mod cores;
 pub(crate) mod http;
 pub(crate) mod pages;
-pub(crate) mod process;
+pub mod process;
 pub mod report;
 pub(crate) mod uptime;

@@ -1,4 +1,4 @@
-//! The flags of `weirlog bench`.
+//! What `weirlog bench` can be told.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,50 +18,7 @@ pub(crate) enum BenchStart {
 }
 
 /// A load, as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BenchOptions {
-    /// Host and port of the server.
-    pub(crate) server: String,
-    /// Its cluster id.
-    pub(crate) cluster_id: String,
-    /// Clients that publish.
-    pub(crate) publishers: u64,
-    /// Clients that subscribe.
-    pub(crate) subscribers: u64,
-    /// Clients that do nothing.
-    pub(crate) idle: u64,
-    /// Channels that take turns.
-    pub(crate) channels: u64,
-    /// What their names begin with.
-    pub(crate) prefix: String,
-    /// Messages over all channels.
-    pub(crate) messages: u64,
-    /// Bytes of each.
-    pub(crate) size_bytes: usize,
-    /// Messages of a publisher that wait for their acks.
-    pub(crate) window: u64,
-    /// Messages a second at fixed times, whatever the server does; none: as fast as acks come.
-    pub(crate) rate: Option<u64>,
-    /// Where subscriptions start.
-    pub(crate) start: BenchStart,
-    /// Unacked messages of a subscription.
-    pub(crate) in_flight_max: i32,
-    /// Whether subscriptions are durable.
-    pub(crate) is_durable: bool,
-    /// How long idle clients are watched.
-    pub(crate) hold: Duration,
-    /// When it gives up.
-    pub(crate) timeout: Duration,
-    /// The server's process, whose costs are told.
-    pub(crate) process: Option<i32>,
-    /// Whether the figures are one line of JSON.
-    pub(crate) is_json: bool,
-    /// Where the figures go besides, a line each.
-    pub(crate) append: Option<PathBuf>,
-}
-
-/// The flags themselves.
-#[derive(Debug, clap::Parser)]
+#[derive(Debug, Clone, PartialEq, Eq, clap::Parser)]
 #[command(
     name = "bench",
     rename_all = "snake_case",
@@ -69,103 +26,83 @@ pub(crate) struct BenchOptions {
     args_override_self = true
 )]
 #[command(disable_help_flag = true, disable_version_flag = true)]
-pub(super) struct BenchFlags {
+pub(crate) struct BenchOptions {
     /// Server to put under load
     #[arg(long, visible_alias = "s", value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
     #[arg(value_parser = server)]
-    server: String,
+    pub(crate) server: String,
     /// Its cluster id
     #[arg(long, visible_alias = "cid", value_name = "ID", default_value = "test-cluster")]
     #[arg(value_parser = values::subject_part)]
-    cluster_id: String,
+    pub(crate) cluster_id: String,
     /// Clients that publish
     #[arg(long, visible_alias = "pub", value_name = "COUNT", default_value = "4")]
     #[arg(value_parser = clients)]
-    publishers: u64,
+    pub(crate) publishers: u64,
     /// Clients that subscribe: to a channel each, or to several if there are more channels than clients
     #[arg(long, visible_alias = "sub", value_name = "COUNT", default_value = "0")]
     #[arg(value_parser = clients)]
-    subscribers: u64,
+    pub(crate) subscribers: u64,
     /// Clients that are connected and do nothing
     #[arg(long, value_name = "COUNT", default_value = "0", value_parser = clients)]
-    idle: u64,
+    pub(crate) idle: u64,
     /// Channels, which take turns
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = channels)]
-    channels: u64,
+    pub(crate) channels: u64,
     /// Beginning of the channels' names
     #[arg(long, value_name = "TEXT", default_value = "bench", value_parser = values::subject_part)]
-    prefix: String,
+    pub(crate) prefix: String,
     /// Messages over all channels; without publishers: those that were published before
     #[arg(long, visible_alias = "n", value_name = "COUNT", default_value = "800000")]
     #[arg(value_parser = values::unsigned)]
-    messages: u64,
+    pub(crate) messages: u64,
     /// Size of a message; from 16 bytes on it carries its time
-    #[arg(long, value_name = "SIZE", default_value = "128", value_parser = values::payload_bytes)]
-    size: usize,
+    #[arg(long = "size", value_name = "SIZE", default_value = "128", value_parser = values::payload_bytes)]
+    pub(crate) size_bytes: usize,
     /// Messages of a publisher that wait for their acks
     #[arg(long, value_name = "COUNT", default_value = "16384", value_parser = values::at_least_one)]
-    window: u64,
+    pub(crate) window: u64,
     /// Messages a second, at fixed times, whatever the server does; 0: as fast as acks come
-    #[arg(long, value_name = "COUNT", default_value = "0", value_parser = rate)]
-    rate: u64,
+    #[arg(long = "rate", value_name = "COUNT", default_value = "0", value_parser = rate)]
+    pub(crate) messages_per_second: u64,
     /// Where subscriptions start: new, first or spread (each at another place of what is there)
     #[arg(long, value_name = "PLACE", default_value = "new", value_parser = start)]
-    start: BenchStart,
+    pub(crate) start: BenchStart,
     /// Unacked messages of a subscription
-    #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = in_flight)]
-    in_flight: i32,
+    #[arg(long = "in_flight", value_name = "COUNT", default_value = "1024", value_parser = in_flight)]
+    pub(crate) in_flight_max: i32,
     /// Subscriptions are durable
-    #[arg(long, default_value = "false")]
+    #[arg(long = "durable", default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
-    durable: bool,
+    pub(crate) is_durable: bool,
     /// How long clients that do nothing are watched
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     #[arg(value_parser = values::positive_duration)]
-    hold: Duration,
+    pub(crate) hold: Duration,
     /// When to give up
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     #[arg(value_parser = values::positive_duration)]
-    timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Process of the server: its processor time and memory are shown
-    #[arg(long, value_name = "ID", value_parser = process)]
-    pid: Option<i32>,
+    #[arg(long = "pid", value_name = "ID", value_parser = process)]
+    pub(crate) process: Option<i32>,
     /// Figures as one line of JSON
-    #[arg(long, default_value = "false")]
+    #[arg(long = "json", default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
-    json: bool,
+    pub(crate) is_json: bool,
     /// File to which the figures are appended as a line of JSON
     #[arg(long, value_name = "FILE")]
-    append: Option<PathBuf>,
+    pub(crate) append: Option<PathBuf>,
     /// Print this text
     #[arg(long, visible_alias = "h", default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
-    pub(super) help: bool,
+    pub(crate) help: bool,
 }
 
-impl BenchFlags {
-    /// What these flags mean together.
-    pub(super) fn into_options(self) -> BenchOptions {
-        BenchOptions {
-            server: self.server,
-            cluster_id: self.cluster_id,
-            publishers: self.publishers,
-            subscribers: self.subscribers,
-            idle: self.idle,
-            channels: self.channels,
-            prefix: self.prefix,
-            messages: self.messages,
-            size_bytes: self.size,
-            window: self.window,
-            rate: (self.rate > 0).then_some(self.rate),
-            start: self.start,
-            in_flight_max: self.in_flight,
-            is_durable: self.durable,
-            hold: self.hold,
-            timeout: self.timeout,
-            process: self.pid,
-            is_json: self.json,
-            append: self.append,
-        }
+impl BenchOptions {
+    /// Messages a second at fixed times; none: as fast as acks come.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        (self.messages_per_second > 0).then_some(self.messages_per_second)
     }
 }
 

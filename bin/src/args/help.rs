@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::CommandFactory;
 
-use super::bench::BenchFlags;
+use super::bench::BenchOptions;
 use super::compatible::{MISSING_FEATURES, MOOT_FLAGS, MissingFeature};
 use super::flags::{ServeFlags, SimFlags};
 use super::go_style;
@@ -57,7 +57,7 @@ pub(crate) fn bench_help() -> String {
     let mut text = String::from(
         "Usage: weirlog bench [flags]     put a NATS Streaming server under load\n\nFlags:\n",
     );
-    write_flags(&mut text, &BenchFlags::command());
+    write_flags(&mut text, &BenchOptions::command());
     text
 }
 

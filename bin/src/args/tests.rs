@@ -1,5 +1,6 @@
 //! Whole command lines: every flag in every spelling, and every kind of refusal.
 
+pub(crate) mod bench;
 mod compatible;
 
 use std::collections::BTreeSet;
@@ -304,14 +305,6 @@ fn commands() {
     check_error(&["sim", "x"], "unexpected argument: \"x\" (see weirlog --help)");
     check_error(&["-D", "sim"], "flags of sim must follow the word sim (see weirlog --help)");
     check_error(&["serve", "sim"], "unexpected argument: \"sim\" (see weirlog --help)");
-    assert_eq!(command(&["bench"]), Command::Bench(bench_options()));
-    assert_eq!(command(&["bench", "--help"]), Command::BenchHelp);
-    check_error(&["bench", "-s", "host"], "-s: not a server (such as nats://host:4222): \"host\"");
-    check_error(
-        &["bench", "-start", "last"],
-        "-start: not a place to start at, use new, first or spread: \"last\"",
-    );
-    check_error(&["-D", "bench"], "flags of bench must follow the word bench (see weirlog --help)");
     check_error(&["start"], "no such command: \"start\" (see weirlog --help)");
     check_error(&["-", "-mm"], "no such command: \"-\" (see weirlog --help)");
     check_error(&["--", "-mm"], "no such command: \"-mm\" (see weirlog --help)");
@@ -445,58 +438,4 @@ fn command_lines_in_use() {
         parsed.warnings,
         ["-file_sync has no effect: every acknowledgement waits for the disk"]
     );
-}
-
-/// A load as `weirlog bench` alone runs it.
-pub(crate) fn bench_options() -> BenchOptions {
-    BenchOptions {
-        server: "127.0.0.1:4222".to_owned(),
-        cluster_id: "test-cluster".to_owned(),
-        publishers: 4,
-        subscribers: 0,
-        idle: 0,
-        channels: 1,
-        prefix: "bench".to_owned(),
-        messages: 800_000,
-        size_bytes: 128,
-        window: 16_384,
-        rate: None,
-        start: BenchStart::New,
-        in_flight_max: 1024,
-        is_durable: false,
-        hold: Duration::from_secs(10),
-        timeout: Duration::from_secs(120),
-        process: None,
-        is_json: false,
-        append: None,
-    }
-}
-
-#[test]
-fn a_load_is_what_its_flags_say() {
-    let line = "bench -s nats://host:1/ -cid c -pub 1 -sub 2 -idle 3 -channels 4 -prefix p -n 5 -size 1kb -window 6 \
-                -rate 7 -start spread -in_flight 8 -durable -hold 1s -timeout 2s -pid 9 -json -append f";
-    let line: Vec<&str> = line.split_whitespace().collect();
-    let wanted = BenchOptions {
-        server: "host:1".to_owned(),
-        cluster_id: "c".to_owned(),
-        publishers: 1,
-        subscribers: 2,
-        idle: 3,
-        channels: 4,
-        prefix: "p".to_owned(),
-        messages: 5,
-        size_bytes: 1024,
-        window: 6,
-        rate: Some(7),
-        start: BenchStart::Spread,
-        in_flight_max: 8,
-        is_durable: true,
-        hold: Duration::from_secs(1),
-        timeout: Duration::from_secs(2),
-        process: Some(9),
-        is_json: true,
-        append: Some("f".into()),
-    };
-    assert_eq!(parse(words(&line)).unwrap().command, Command::Bench(wanted));
 }

@@ -57,6 +57,8 @@ struct Publisher {
     /// When publishing began.
     start_ns: u64,
     payload: Vec<u8>,
+    /// Memory for the subject of a message.
+    subject: String,
 }
 
 struct Subscription {
@@ -75,7 +77,13 @@ impl Client {
         wanted: Vec<Wanted>,
     ) -> Self {
         let payload = vec![b'x'; plan.options.size_bytes];
-        let publisher = publisher.map(|next| Publisher { next, unacked: 0, start_ns: 0, payload });
+        let publisher = publisher.map(|next| Publisher {
+            next,
+            unacked: 0,
+            start_ns: 0,
+            payload,
+            subject: String::new(),
+        });
         let subscription = |wanted| Subscription { wanted, ack_inbox: String::new(), last: 0 };
         Self {
             plan,
@@ -163,11 +171,9 @@ impl Client {
             &mut self.out,
             b"{\"verbose\":false,\"pedantic\":false,\"name\":\"weirlog bench\"}",
         );
-        let names = [
-            self.ack_subject.clone(),
-            format!("{}.heartbeat", self.inbox),
-            format!("{}.answer.*", self.inbox),
-        ];
+        let heartbeat_inbox = format!("{}.heartbeat", self.inbox);
+        let names =
+            [self.ack_subject.clone(), heartbeat_inbox.clone(), format!("{}.answer.*", self.inbox)];
         for (sid, subject) in names.iter().enumerate() {
             emit::sub(&mut self.out, subject.as_bytes(), sid + 1);
         }
@@ -176,7 +182,6 @@ impl Client {
             emit::sub(&mut self.out, subject.as_bytes(), number + 10);
         }
         self.scratch.clear();
-        let heartbeat_inbox = format!("{}.heartbeat", self.inbox);
         let request = ConnectRequest {
             client_id: &self.id,
             heartbeat_inbox: &heartbeat_inbox,
@@ -187,7 +192,7 @@ impl Client {
         request.encode(&mut self.scratch);
         let subject = format!("_STAN.discover.{}", self.plan.options.cluster_id);
         let reply = format!("{}.answer.connect", self.inbox);
-        put_pub(&mut self.out, &[subject.as_bytes()], reply.as_bytes(), &self.scratch);
+        put_pub(&mut self.out, subject.as_bytes(), Some(reply.as_bytes()), &self.scratch);
     }
 
     fn on_message(
@@ -206,7 +211,7 @@ impl Client {
         match name {
             Some(b"heartbeat") => {
                 if let Some(reply) = reply {
-                    put_pub(&mut self.out, &[reply], b"", b"");
+                    put_pub(&mut self.out, reply, None, b"");
                 }
                 Ok(())
             }
@@ -261,12 +266,8 @@ impl Client {
             self.scratch.clear();
             request.encode(&mut self.scratch);
             let reply = format!("{}.answer.{number}", self.inbox);
-            put_pub(
-                &mut self.out,
-                &[self.subjects.subscribe.as_bytes()],
-                reply.as_bytes(),
-                &self.scratch,
-            );
+            let subject = self.subjects.subscribe.as_bytes();
+            put_pub(&mut self.out, subject, Some(reply.as_bytes()), &self.scratch);
             self.unanswered += 1;
         }
     }
@@ -325,8 +326,12 @@ impl Client {
                 ..PubMsg::default()
             };
             message.encode(scratch);
-            let subject = [self.subjects.publish.as_bytes(), b".", channel.as_bytes()];
-            put_pub(out, &subject, self.ack_subject.as_bytes(), scratch);
+            publisher.subject.clear();
+            for part in [self.subjects.publish.as_str(), ".", channel] {
+                publisher.subject.push_str(part);
+            }
+            let reply = self.ack_subject.as_bytes();
+            put_pub(out, publisher.subject.as_bytes(), Some(reply), scratch);
             publisher.next += options.publishers;
             publisher.unacked += 1;
         }
@@ -369,7 +374,7 @@ impl Client {
         let ack_inbox = std::mem::take(&mut subscription.ack_inbox);
         self.scratch.clear();
         Ack { subject: message.subject, sequence: message.sequence }.encode(&mut self.scratch);
-        put_pub(&mut self.out, &[ack_inbox.as_bytes()], b"", &self.scratch);
+        put_pub(&mut self.out, ack_inbox.as_bytes(), None, &self.scratch);
         if let Some(subscription) = self.subscription(number) {
             subscription.ack_inbox = ack_inbox;
         }
@@ -381,23 +386,14 @@ impl Client {
         self.scratch.clear();
         CloseRequest { client_id: &self.id }.encode(&mut self.scratch);
         let reply = format!("{}.answer.close", self.inbox);
-        put_pub(&mut self.out, &[self.subjects.close.as_bytes()], reply.as_bytes(), &self.scratch);
+        let subject = self.subjects.close.as_bytes();
+        put_pub(&mut self.out, subject, Some(reply.as_bytes()), &self.scratch);
     }
 }
 
-/// `PUB <subject> [reply] <size>` and the payload.
-fn put_pub(out: &mut Vec<u8>, subject: &[&[u8]], reply: &[u8], payload: &[u8]) {
-    out.extend_from_slice(b"PUB ");
-    subject.iter().for_each(|part| out.extend_from_slice(part));
-    out.push(b' ');
-    if !reply.is_empty() {
-        out.extend_from_slice(reply);
-        out.push(b' ');
-    }
-    out.extend_from_slice(payload.len().to_string().as_bytes());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(payload);
-    out.extend_from_slice(b"\r\n");
+/// What a client publishes: an MSG without sid.
+fn put_pub(out: &mut Vec<u8>, subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {
+    emit::msg(out, subject, b"", reply, payload);
 }
 
 fn format_time(time_ns: u64) -> [u8; TIME_LETTERS] {

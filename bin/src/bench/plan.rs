@@ -62,7 +62,7 @@ impl Plan {
 
     /// When message `g` is due, in nanoseconds after the start.
     pub(super) fn due_ns(&self, g: u64) -> Option<u64> {
-        let rate = u128::from(self.options.rate?);
+        let rate = u128::from(self.options.rate()?);
         let due = u128::from(g) * 1_000_000_000 / rate;
         Some(u64::try_from(due).unwrap_or(u64::MAX))
     }
@@ -75,7 +75,7 @@ fn index(number: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::tests::bench_options;
+    use crate::args::tests::bench::bench_options;
 
     fn plan(publishers: u64, subscribers: u64, channels: u64, messages: u64) -> Plan {
         Plan::new(BenchOptions { publishers, subscribers, channels, messages, ..bench_options() })
@@ -114,7 +114,7 @@ mod tests {
     fn a_rate_gives_each_message_its_time() {
         let mut plan = plan(1, 0, 1, 10);
         assert_eq!(plan.due_ns(5), None);
-        plan.options.rate = Some(1_000);
+        plan.options.messages_per_second = 1_000;
         assert_eq!(plan.due_ns(5), Some(5_000_000));
         assert_eq!(plan.due_ns(u64::MAX), Some(u64::MAX), "never, rather than wrapped");
     }

@@ -1,10 +1,9 @@
 //! What a load has taken, and how it is told.
 
 use histogram::Histogram;
-use procfs::process::Process;
 use serde_json::{Value, json};
+use weirlog_net::monitor::process::Usage;
 
-use super::BenchError;
 use super::plan::Plan;
 
 /// What came, and how long it took since it was sent.
@@ -46,26 +45,6 @@ pub(super) struct Results {
     pub(super) seconds: f64,
 }
 
-/// What a process has used so far.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Usage {
-    cpu_seconds: f64,
-    resident_bytes: u64,
-}
-
-impl Usage {
-    /// # Errors
-    /// There is no such process, or the system tells nothing of it.
-    pub(super) fn of(process: i32) -> Result<Self, BenchError> {
-        let stat = Process::new(process).and_then(|process| process.stat());
-        let stat = stat.map_err(|error| BenchError::Process(process, error.to_string()))?;
-        Ok(Self {
-            cpu_seconds: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
-            resident_bytes: stat.rss.saturating_mul(procfs::page_size()),
-        })
-    }
-}
-
 impl Results {
     /// All figures.
     pub(super) fn to_json(&self, plan: &Plan, usage: Option<(Usage, Usage)>) -> Value {
@@ -77,7 +56,7 @@ impl Results {
             "channels": options.channels,
             "size_bytes": options.size_bytes,
             "window": options.window,
-            "rate": options.rate,
+            "rate": options.rate(),
             "seconds": self.seconds,
         });
         if options.publishers > 0 {
@@ -146,7 +125,7 @@ pub(super) fn to_text(all: &Value) -> String {
 mod tests {
     use super::*;
     use crate::args::BenchOptions;
-    use crate::args::tests::bench_options;
+    use crate::args::tests::bench::bench_options;
 
     #[test]
     fn figures_are_told_to_people_and_to_programs() {
@@ -170,12 +149,5 @@ mod tests {
             ),
             "{text}"
         );
-    }
-
-    #[test]
-    fn the_costs_of_a_process_are_known() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(Usage::of(own).unwrap().resident_bytes > 1 << 20);
-        assert!(Usage::of(i32::MAX).is_err());
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use super::BenchError;
 use super::client::Client;
 use super::results::Results;
+use super::{BenchError, nanoseconds};
 
 const READ_BYTES: usize = 256 * 1024;
 const EVENTS_MAX: usize = 1024;
@@ -51,7 +51,7 @@ impl Sockets {
 
     /// Nanoseconds since the start.
     pub(super) fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        nanoseconds(self.started.elapsed())
     }
 
     /// Connects another client.
@@ -103,7 +103,7 @@ impl Sockets {
             other => other?,
         }
         let started = self.started;
-        let now_ns = || u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now_ns = || nanoseconds(started.elapsed());
         for event in &self.events {
             let wire = &mut self.wires[event.token().0];
             if event.is_readable() {

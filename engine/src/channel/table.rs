@@ -18,7 +18,7 @@ use crate::types::{ChannelId, FastMap, TableSlot};
 pub(crate) struct Channels {
     slots: Vec<Option<Channel>>,
     free: Vec<TableSlot>,
-    /// TableSlots by their channels' names. Of two channels of one name (after damage) the newer.
+    /// Slots by their channels' names. Of two channels of one name (after damage) the newer.
     by_name: HashTable<TableSlot>,
     by_id: FastMap<ChannelId, TableSlot>,
     /// Names in lower case: two channels may not differ by case only.
@@ -52,7 +52,7 @@ impl Channels {
     #[inline]
     pub(crate) fn named_mut(&mut self, name: &str) -> Option<&mut Channel> {
         let slot = self.slot_of_name(name)?;
-        self.slots.get_mut(slot.0 as usize)?.as_mut()
+        self.at_mut(slot)
     }
 
     /// A number that no channel of this shard ever had.
@@ -121,7 +121,7 @@ impl Channels {
     /// The channel with this number, if it is in this slot still.
     #[inline]
     pub(crate) fn in_slot_mut(&mut self, slot: TableSlot, id: ChannelId) -> Option<&mut Channel> {
-        self.slots.get_mut(slot.0 as usize)?.as_mut().filter(|channel| channel.id == id)
+        self.at_mut(slot).filter(|channel| channel.id == id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -146,6 +146,11 @@ impl Channels {
 
     fn at(&self, slot: TableSlot) -> Option<&Channel> {
         self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    #[inline]
+    fn at_mut(&mut self, slot: TableSlot) -> Option<&mut Channel> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct PlacedRun {
 pub(super) fn place_runs(runs: &[BatchRun], place: FramePlace) -> Vec<PlacedRun> {
     let placed = |run: &BatchRun| {
         let span_ns = run.last_time.0.saturating_sub(run.first_time.0);
-        let run_placed = Run {
+        let run_in_place = Run {
             first: run.table.first,
             first_time: run.first_time,
             count: run.table.count,
@@ -66,7 +66,7 @@ pub(super) fn place_runs(runs: &[BatchRun], place: FramePlace) -> Vec<PlacedRun>
             record: run.table.record,
             span_us: span_us(span_ns),
         };
-        PlacedRun { slot: run.slot, channel: run.table.channel, run: run_placed }
+        PlacedRun { slot: run.slot, channel: run.table.channel, run: run_in_place }
     };
     runs.iter().map(placed).collect()
 }

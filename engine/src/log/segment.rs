@@ -78,8 +78,8 @@ pub(crate) struct SegmentPlan {
 }
 
 /// Makes a segment file ready: header, name and blocks are durable when this returns. `recycled` is a dead segment's
-/// number and file, whose blocks are used again. Behind so many filled bytes `pace`
-/// tells, in its time, how many more to fill at once.
+/// number and file, whose blocks are used again. `pace` is asked behind so many filled bytes, and tells, in its time, how
+/// many more to fill at once.
 pub(crate) async fn prepare<D: Disk>(
     disk: &D,
     plan: &SegmentPlan,

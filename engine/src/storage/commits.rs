@@ -33,8 +33,8 @@ fn pause_ns(records_count: usize) -> u64 {
 
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     pub(super) fn start_commits(self: &Rc<Self>, now: Now) {
-        let pause_ns = self.pause_end.get().since(now.mono);
-        let may_start_small = pause_ns == 0 || self.is_without_competition();
+        let wait_ns = self.pause_end.get().since(now.mono);
+        let may_start_small = wait_ns == 0 || self.is_without_competition();
         let mut round_pause_ns = 0;
         while self.in_flight.get() < COMMITS_IN_FLIGHT_MAX {
             if self.start_one(Demand::Full, now).is_some() {
@@ -42,7 +42,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             }
             let small = if may_start_small { self.start_one(Demand::Some, now) } else { None };
             let Some(records_count) = small else { break };
-            round_pause_ns += self::pause_ns(records_count);
+            round_pause_ns += pause_ns(records_count);
         }
         if round_pause_ns > 0 {
             self.pause_end.set(Monotonic(now.mono.0 + round_pause_ns));
@@ -50,7 +50,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             && self.in_flight.get() < COMMITS_IN_FLIGHT_MAX
             && self.shards.iter().any(|shard| shard.borrow().log.demand() > Demand::None)
         {
-            self.look_again_in(pause_ns);
+            self.look_again_in(wait_ns);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the process takes of the machine, as the kernel tells.
 
+use procfs::ProcResult;
 use procfs::process::{LimitValue, Process};
 use weirlog_engine::types::Monotonic;
 
@@ -16,6 +17,33 @@ pub(crate) struct ProcessReport {
     pub(crate) open_files: usize,
     /// How many there may be.
     pub(crate) open_files_max: u64,
+}
+
+/// What a process has used of processor and memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Processor time since its start.
+    pub cpu_seconds: f64,
+    /// Memory that is in use.
+    pub resident_bytes: u64,
+}
+
+impl Usage {
+    /// That of the process with this id.
+    ///
+    /// # Errors
+    /// There is none, or the kernel tells nothing of it.
+    pub fn of(process: i32) -> ProcResult<Self> {
+        Self::read(&Process::new(process)?)
+    }
+
+    fn read(process: &Process) -> ProcResult<Self> {
+        let stat = process.stat()?;
+        Ok(Self {
+            cpu_seconds: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+            resident_bytes: stat.rss.saturating_mul(procfs::page_size()),
+        })
+    }
 }
 
 /// The last report's processor time and moment.
@@ -39,11 +67,9 @@ impl ProcessReport {
             }),
             ..Self::default()
         };
-        if let Ok(stat) = process.stat() {
-            report.resident_bytes = stat.rss.saturating_mul(procfs::page_size());
-            report.cpu_seconds =
-                (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
-        }
+        let usage = Usage::read(&process).unwrap_or_default();
+        report.resident_bytes = usage.resident_bytes;
+        report.cpu_seconds = usage.cpu_seconds;
         let seconds = now.since(last.at) as f64 / 1e9;
         if seconds > 0.0 {
             report.cpu_percent = (report.cpu_seconds - last.cpu_seconds).max(0.0) / seconds * 100.0;
@@ -56,6 +82,13 @@ impl ProcessReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_costs_of_a_process_are_known() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(Usage::of(own).unwrap().resident_bytes > 1 << 20);
+        assert!(Usage::of(i32::MAX).is_err());
+    }
 
     #[test]
     fn the_kernel_tells_about_this_process() {

@@ -14,7 +14,7 @@ use super::pub_acks::PubAcks;
 use super::waiters::{Origin, Published, Waiter};
 use super::wire::{PubAck, PubMsg};
 use crate::config::{CONNECTION_UNACKED_BYTES_MAX, CORE_UNACKED_BYTES_MAX, PUBLISH_OVERHEAD_BYTES};
-use crate::core::{Core, Hub, Message, Notice, Then};
+use crate::core::{Core, Hub, Notice, Then};
 use crate::flow::Flow;
 use crate::ids::{ConnectionId, CoreId};
 use crate::link::{LinkMessage, PublishBatch, PublishEntry};
@@ -313,11 +313,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.hub.count_sent(id, flow);
         } else {
             let (reply, each) = acks.each();
-            for ack in each {
-                self.stan.scratch.clear();
-                ack.encode(&mut self.stan.scratch);
-                self.hub.route(&Message::plain(reply, &self.stan.scratch), None);
-            }
+            each.for_each(|ack| self.respond(reply, |out| ack.encode(out)));
         }
         self.stan.spares.give_back(acks.into_memory());
         self.give_credit(id, published_bytes);
