@@ -1,15 +1,16 @@
 //! A channel: its sequences, its index, its limits.
 
-use std::rc::Rc;
+use std::rc::Weak;
 
 use compact_str::CompactString;
 
-use crate::index::{ChannelIndex, Run, Taken};
+use crate::format::footer::FooterCursor;
+use crate::index::frames::FrameList;
+use crate::index::runs::Run;
+use crate::index::{ChannelIndex, Taken};
 use crate::log::batch::{BatchRun, BucketHint};
 use crate::log::cache::CachedFrame;
-use crate::types::{
-    ChannelId, ChannelLimits, Monotonic, SegmentNumber, Sequence, TableSlot, Timestamp,
-};
+use crate::types::{ChannelId, ChannelLimits, Monotonic, Sequence, TableSlot, Timestamp};
 
 mod table;
 
@@ -47,10 +48,19 @@ pub(crate) struct Channel {
     pub first: Sequence,
     /// Whether the last trim still has to be logged.
     pub is_trim_unlogged: bool,
-    /// The run and frame that was read last.
-    pub recent: Option<(Run, Rc<CachedFrame>)>,
-    /// The runs of the sealed segment that was read last.
-    pub recent_sealed: Option<(SegmentNumber, Vec<Run>)>,
+    /// What was read last.
+    pub recent: Option<Recent>,
+    /// Where the footer that was read last was left.
+    pub cursor: Option<FooterCursor>,
+}
+
+/// A run in a frame that may be in memory still: the caches decide, not those who read.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    pub run: Run,
+    /// The first one's place in the frame.
+    pub record: u32,
+    pub frame: Weak<CachedFrame>,
 }
 
 impl Channel {
@@ -71,7 +81,7 @@ impl Channel {
             first: Sequence(1),
             is_trim_unlogged: false,
             recent: None,
-            recent_sealed: None,
+            cursor: None,
         }
     }
 
@@ -98,42 +108,53 @@ impl Channel {
     /// memory. Calls `taken` for what goes from each segment.
     pub(crate) fn trim_to_limits(
         &mut self,
+        frames: &FrameList,
         size_of: impl Fn(&Run) -> Option<u64>,
         mut taken: impl FnMut(Taken),
     ) {
         while self.is_over() {
             let Some((average, run)) = self.index.front() else { return };
             let size = run.and_then(|run| size_of(&run)).unwrap_or(average);
-            let gone = self.index.pop_one(size).expect("there is a front");
+            let gone = self.index.pop_one(size, frames).expect("there is a front");
             self.account(gone);
             taken(gone);
         }
     }
 
     /// Removes what is older than its limit allows, in whole runs.
-    pub(crate) fn trim_to_age(&mut self, clock: Timestamp, mut taken: impl FnMut(Taken)) {
+    pub(crate) fn trim_to_age(
+        &mut self,
+        clock: Timestamp,
+        frames: &FrameList,
+        mut taken: impl FnMut(Taken),
+    ) {
         let age_ns =
             i64::try_from(self.limits.age_ms_max.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-        while let Some((last_time, last)) = self.index.front_last() {
+        while let Some((last_time, last)) = self.index.front_last(frames) {
             if age_ns == 0 || last > self.committed || last_time.0.saturating_add(age_ns) > clock.0
             {
                 return;
             }
-            let gone = self.index.pop_whole_before(last.next()).expect("there is a front");
+            let gone = self.index.pop_whole_before(last.next(), frames).expect("there is a front");
             self.account(gone);
             taken(gone);
         }
     }
 
     /// Removes all before `first`, as a record or a checkpoint says.
-    pub(crate) fn trim_before(&mut self, first: Sequence, mut taken: impl FnMut(Taken)) {
-        while let Some(gone) = self.index.pop_whole_before(first) {
+    pub(crate) fn trim_before(
+        &mut self,
+        first: Sequence,
+        frames: &FrameList,
+        mut taken: impl FnMut(Taken),
+    ) {
+        while let Some(gone) = self.index.pop_whole_before(first, frames) {
             self.account(gone);
             taken(gone);
         }
         while self.index.first().is_some_and(|front| front < first) {
             let (average, _) = self.index.front().expect("there is a first");
-            let gone = self.index.pop_one(average).expect("there is a front");
+            let gone = self.index.pop_one(average, frames).expect("there is a front");
             self.account(gone);
             taken(gone);
         }
@@ -148,10 +169,11 @@ impl Channel {
     }
 
     /// What the index says once more, after its runs were put in place by recovery.
-    pub(crate) fn recount(&mut self) {
-        let sealed = self.index.sealed.iter().map(|part| (part.count, part.bytes));
-        let runs = self.index.runs.iter().map(|run| (u64::from(run.count), u64::from(run.bytes)));
-        (self.messages, self.bytes) =
-            sealed.chain(runs).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    pub(crate) fn recount(&mut self, frames: &FrameList) {
+        (self.messages, self.bytes) = (0, 0);
+        self.index.for_each_segment(frames, |_, totals| {
+            self.messages += totals.count;
+            self.bytes += totals.bytes;
+        });
     }
 }

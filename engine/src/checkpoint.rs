@@ -3,11 +3,15 @@
 //! Two are kept; a state record in the log is dead only behind the older one. A checkpoint counts once its END chunk
 //! is there, every chunk is whole, and the log it stands on is committed.
 
+use std::borrow::Cow;
+
 use crate::format::blocks::{ChainPoint, ChunkKind, put_chunk, take_chunk};
 use crate::format::fields::{Reader, put_bytes, put_i64, put_u32, put_u64};
 use crate::format::state::{DecodedState, decode_state, put_state};
 use crate::format::{self};
-use crate::index::{ChannelIndex, Run, SealedPart};
+use crate::index::frames::{FrameList, FrameNote, FrameNumber};
+use crate::index::runs::Coder;
+use crate::index::{ChannelIndex, SealedPart};
 use crate::log::segment::shard_directory;
 use crate::record::StateRecord;
 use crate::types::{
@@ -55,17 +59,19 @@ pub(crate) struct CheckpointHead {
     pub last_incarnation: u64,
     pub clock: Timestamp,
     pub segments: Vec<SegmentNote>,
+    /// The frames of the channels' runs.
+    pub frames: FrameList,
 }
 
 /// A channel as a checkpoint knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ChannelNote {
+pub(crate) struct ChannelNote<'a> {
     pub id: ChannelId,
-    pub name: String,
+    pub name: Cow<'a, str>,
     pub first: Sequence,
     pub last: Sequence,
     pub last_time: Timestamp,
-    pub index: ChannelIndex,
+    pub index: Cow<'a, ChannelIndex>,
 }
 
 /// A checkpoint's content.
@@ -73,12 +79,14 @@ pub(crate) struct ChannelNote {
 pub(crate) struct Checkpoint {
     pub head: CheckpointHead,
     pub states: Vec<StateRecord>,
-    pub channels: Vec<ChannelNote>,
+    pub channels: Vec<ChannelNote<'static>>,
 }
 
 /// Encodes a checkpoint piece by piece.
 pub(crate) struct CheckpointWriter {
     as_of: Index,
+    /// The first of the channels' frames.
+    base: FrameNumber,
     out: Vec<u8>,
     states: Vec<u8>,
     channels: Vec<u8>,
@@ -101,10 +109,12 @@ impl CheckpointWriter {
             body.push(u8::from(note.is_sealed));
             body.push(u8::from(note.is_damaged));
         }
+        put_frames(&mut body, &head.frames);
         let as_of = head.end.index;
         let mut out = Vec::new();
         put_chunk(&mut out, ChunkKind::Head, as_of, &body);
-        Self { as_of, out, states: Vec::new(), channels: Vec::new() }
+        let base = head.frames.base();
+        Self { as_of, base, out, states: Vec::new(), channels: Vec::new() }
     }
 
     pub(crate) fn state(&mut self, record: &StateRecord) {
@@ -117,8 +127,8 @@ impl CheckpointWriter {
         }
     }
 
-    pub(crate) fn channel(&mut self, note: &ChannelNote) {
-        put_channel(&mut self.channels, note);
+    pub(crate) fn channel(&mut self, note: &ChannelNote<'_>) {
+        put_channel(&mut self.channels, note, self.base);
         if self.channels.len() >= CHUNK_BYTES_TARGET {
             let body = std::mem::take(&mut self.channels);
             put_chunk(&mut self.out, ChunkKind::Channels, self.as_of, &body);
@@ -133,7 +143,7 @@ impl CheckpointWriter {
     }
 }
 
-fn put_channel(out: &mut Vec<u8>, note: &ChannelNote) {
+fn put_channel(out: &mut Vec<u8>, note: &ChannelNote<'_>, base: FrameNumber) {
     put_u64(out, note.id.0);
     put_bytes(out, note.name.as_bytes());
     put_u64(out, note.first.0);
@@ -142,24 +152,43 @@ fn put_channel(out: &mut Vec<u8>, note: &ChannelNote) {
     put_u32(out, format::count_u32(note.index.sealed.len()));
     for part in &note.index.sealed {
         put_u32(out, part.segment.0);
+        put_u32(out, part.count);
         put_u64(out, part.first.0);
         put_u64(out, part.last.0);
-        put_u64(out, part.count);
         put_u64(out, part.bytes);
         put_i64(out, part.first_time.0);
         put_i64(out, part.last_time.0);
     }
-    put_u32(out, format::count_u32(note.index.runs.len()));
-    for run in &note.index.runs {
-        put_u64(out, run.first.0);
-        put_i64(out, run.first_time.0);
-        put_u32(out, run.count);
-        put_u32(out, run.bytes);
-        put_u32(out, run.segment.0);
-        put_u32(out, run.block);
-        put_u32(out, run.record);
-        put_u32(out, run.span_us);
+    put_u32(out, note.index.runs.len());
+    let mut coder = Coder::at(base);
+    for run in note.index.runs.iter() {
+        coder.put(out, &run);
     }
+}
+
+fn put_frames(body: &mut Vec<u8>, frames: &FrameList) {
+    put_u64(body, frames.base().0);
+    put_u32(body, format::count_u32(frames.iter().count()));
+    for note in frames.iter() {
+        put_u32(body, note.segment.0);
+        put_u32(body, note.block);
+        put_i64(body, note.first_time.0);
+        put_i64(body, note.last_time.0);
+    }
+}
+
+fn get_frames(get: &mut Reader<'_>) -> Option<FrameList> {
+    let base = get.u64().filter(|base| *base < INDEX_END.0)?;
+    let mut frames = FrameList::starting_at(FrameNumber(base));
+    for _ in 0..get.u32()? {
+        frames.push(FrameNote {
+            segment: SegmentNumber(get.u32()?),
+            block: get.u32()?,
+            first_time: Timestamp(get.i64()?),
+            last_time: Timestamp(get.i64()?),
+        });
+    }
+    Some(frames)
 }
 
 impl Checkpoint {
@@ -187,7 +216,8 @@ impl Checkpoint {
                 }
                 ChunkKind::Channels => {
                     while !body.rest().is_empty() {
-                        checkpoint.channels.push(get_channel(&mut body)?);
+                        let base = checkpoint.head.frames.base();
+                        checkpoint.channels.push(get_channel(&mut body, base)?);
                     }
                 }
                 ChunkKind::End => {
@@ -205,10 +235,9 @@ impl Checkpoint {
             [0].into_iter().chain(ids.clone()).zip(ids).all(|(before, id)| before < id);
         let is_last_id_right =
             self.channels.last().is_none_or(|note| note.id.0 <= self.head.last_channel_id);
-        let are_channels_sound = self
-            .channels
-            .iter()
-            .all(|note| note.last < SEQUENCE_END && note.index.is_sound(note.last));
+        let are_channels_sound = self.channels.iter().all(|note| {
+            note.last < SEQUENCE_END && note.index.is_sound(note.last, &self.head.frames)
+        });
         are_ids_in_order
             && is_last_id_right
             && are_channels_sound
@@ -227,6 +256,7 @@ fn get_head(get: &mut Reader<'_>) -> Option<CheckpointHead> {
         last_incarnation: get.u64()?,
         clock: Timestamp(get.i64()?),
         segments: Vec::new(),
+        frames: FrameList::default(),
     };
     for _ in 0..get.u32()? {
         head.segments.push(SegmentNote {
@@ -238,47 +268,43 @@ fn get_head(get: &mut Reader<'_>) -> Option<CheckpointHead> {
             is_damaged: get.u8()? != 0,
         });
     }
+    head.frames = get_frames(get)?;
     Some(head)
 }
 
-fn get_channel(get: &mut Reader<'_>) -> Option<ChannelNote> {
+fn get_channel(get: &mut Reader<'_>, base: FrameNumber) -> Option<ChannelNote<'static>> {
+    let mut index = ChannelIndex::default();
     let mut note = ChannelNote {
         id: ChannelId(get.u64()?),
-        name: get.string()?,
+        name: get.string()?.into(),
         first: Sequence(get.u64()?),
         last: Sequence(get.u64()?),
         last_time: Timestamp(get.i64()?),
-        index: ChannelIndex::default(),
+        index: Cow::default(),
     };
     for _ in 0..get.u32()? {
-        note.index.sealed.push_back(SealedPart {
+        index.sealed.push_back(SealedPart {
             segment: SegmentNumber(get.u32()?),
+            count: get.u32()?,
             first: Sequence(get.u64()?),
             last: Sequence(get.u64()?),
-            count: get.u64()?,
             bytes: get.u64()?,
             first_time: Timestamp(get.i64()?),
             last_time: Timestamp(get.i64()?),
         });
     }
+    let mut coder = Coder::at(base);
     for _ in 0..get.u32()? {
-        note.index.runs.push_back(Run {
-            first: Sequence(get.u64()?),
-            first_time: Timestamp(get.i64()?),
-            count: get.u32()?,
-            bytes: get.u32()?,
-            segment: SegmentNumber(get.u32()?),
-            block: get.u32()?,
-            record: get.u32()?,
-            span_us: get.u32()?,
-        });
+        index.push(coder.take(get)?);
     }
+    note.index = Cow::Owned(index);
     Some(note)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::runs::Run;
 
     /// Found by fuzzing: a right checksum over what no shard was.
     #[test]
@@ -289,7 +315,7 @@ mod tests {
             first: Sequence(1),
             last: Sequence(last),
             last_time: Timestamp(0),
-            index: ChannelIndex::default(),
+            index: Cow::default(),
         };
         let is_read = |head: CheckpointHead, notes: &[ChannelNote]| {
             let mut writer = CheckpointWriter::new(&head);
@@ -308,25 +334,26 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out_and_half_of_it_is_nothing() {
         let mut index = ChannelIndex::default();
-        index.push(Run {
-            first: Sequence(3),
-            first_time: Timestamp(-5),
-            count: 2,
-            bytes: 99,
-            segment: SegmentNumber(4),
-            block: 7,
-            record: 1,
-            span_us: 12,
-        });
+        let mut frames = FrameList::starting_at(FrameNumber(6));
+        for (block, time) in [(7, -5), (9, 7)] {
+            frames.push(FrameNote {
+                segment: SegmentNumber(4),
+                block,
+                first_time: Timestamp(time),
+                last_time: Timestamp(time + 7),
+            });
+        }
+        index.push(Run { first: Sequence(2), count: 1, bytes: 48, frame: FrameNumber(6) });
+        index.push(Run { first: Sequence(3), count: 2, bytes: 99, frame: FrameNumber(7) });
         let note = ChannelNote {
             id: ChannelId(9),
             name: "a.b".into(),
-            first: Sequence(3),
+            first: Sequence(2),
             last: Sequence(4),
             last_time: Timestamp(77),
-            index,
+            index: Cow::Owned(index),
         };
-        let head = CheckpointHead { last_channel_id: 9, ..CheckpointHead::default() };
+        let head = CheckpointHead { last_channel_id: 9, frames, ..CheckpointHead::default() };
         let state = StateRecord::ChannelDeleted { id: ChannelId(1) };
         let mut writer = CheckpointWriter::new(&head);
         writer.channel(&note);

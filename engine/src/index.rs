@@ -1,59 +1,36 @@
 //! The offset index of one channel: which frame holds which sequence.
 //!
-//! Runs of segments that are not sealed stand in memory; a sealed segment's runs stand in its footer on disk, and
-//! memory keeps one [`SealedPart`] for them. So memory does not grow with the number of stored messages.
+//! Runs of segments that are not sealed stand in memory, packed ([`runs`]), with their frames in one list for all
+//! channels ([`frames`]); a sealed segment's runs stand in its footer on disk, and memory keeps one [`SealedPart`] for
+//! them. So memory does not grow with the number of stored messages.
+//!
+//! Times are those of whole frames: bounds, which the messages of other channels may have widened. Who needs the exact
+//! one looks at the messages.
 
 use std::collections::VecDeque;
 
 use crate::types::{SegmentNumber, Sequence, Timestamp};
 
-/// Messages of one channel that follow each other in one frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// The first one's sequence.
-    pub first: Sequence,
-    /// The first one's time.
-    pub first_time: Timestamp,
-    /// How many; at least 1.
-    pub count: u32,
-    /// Sum of their records' lengths.
-    pub bytes: u32,
-    /// The segment.
-    pub segment: SegmentNumber,
-    /// The frame's first block in it.
-    pub block: u32,
-    /// The first one's place among the frame's records.
-    pub record: u32,
-    /// Microseconds from the first one's time to the last one's, rounded up.
-    pub span_us: u32,
-}
+pub(crate) mod frames;
+pub(crate) mod runs;
 
-impl Run {
-    /// The last one's sequence.
-    pub(crate) fn last(&self) -> Sequence {
-        Sequence(self.first.0 + u64::from(self.count) - 1)
-    }
-
-    /// A time that is not before the last one's.
-    pub(crate) fn last_time(&self) -> Timestamp {
-        Timestamp(self.first_time.0.saturating_add(i64::from(self.span_us) * 1_000))
-    }
-}
+use frames::{FrameList, FrameNote, FrameNumber};
+use runs::{Run, RunList, Totals};
 
 /// A channel's messages in one sealed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SealedPart {
     /// The segment.
     pub segment: SegmentNumber,
+    /// Messages left.
+    pub count: u32,
     /// First and last sequence that is left; between them may be gaps, where damage was.
     pub first: Sequence,
     /// See `first`.
     pub last: Sequence,
-    /// Messages left.
-    pub count: u64,
     /// Bytes left.
     pub bytes: u64,
-    /// Time of the first message, before anything was trimmed.
+    /// A time not after the first message's, before anything was trimmed.
     pub first_time: Timestamp,
     /// A time not before the last message's.
     pub last_time: Timestamp,
@@ -70,14 +47,14 @@ pub(crate) enum Place {
     Gone(Option<Sequence>),
 }
 
-/// Where the first message of a time or later is.
+/// Where the first message of a time or later may be: none is before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TimePlace {
-    /// It is the first of, or inside, this run.
-    Run(Run),
-    /// In this sealed segment.
-    Sealed(SegmentNumber),
-    /// There is none.
+    /// In this run, in this frame, or behind it.
+    Run(Run, FrameNote),
+    /// In this sealed segment, or behind this sequence, which is the last there.
+    Sealed(SegmentNumber, Sequence),
+    /// Behind all that has a place.
     None,
 }
 
@@ -89,30 +66,35 @@ pub(crate) struct Taken {
     pub bytes: u64,
 }
 
+impl Taken {
+    fn of(gone: Totals, segment: SegmentNumber) -> Self {
+        Self { segment, count: gone.count, bytes: gone.bytes }
+    }
+}
+
 /// The index of one channel. Sealed parts come before runs; both are in the order of their sequences.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ChannelIndex {
     pub(crate) sealed: VecDeque<SealedPart>,
-    pub(crate) runs: VecDeque<Run>,
+    pub(crate) runs: RunList,
+}
+
+fn note(frames: &FrameList, run: &Run) -> FrameNote {
+    *frames.get(run.frame).expect("the frames of all runs are listed")
 }
 
 impl ChannelIndex {
     /// Adds a run behind all others.
     pub(crate) fn push(&mut self, run: Run) {
-        assert!(run.count > 0);
-        if let Some(last) = self.runs.back() {
-            assert!(last.last() < run.first, "runs are pushed in order");
-        }
-        self.runs.push_back(run);
+        self.runs.push(run);
     }
 
     /// Finds a sequence.
     pub(crate) fn find(&self, sequence: Sequence) -> Place {
         if self.runs.front().is_some_and(|run| run.first <= sequence) {
-            let after = self.runs.partition_point(|run| run.first <= sequence);
-            return match self.runs.get(after - 1) {
-                Some(run) if sequence <= run.last() => Place::Run(*run),
-                _ => Place::Gone(self.runs.get(after).map(|run| run.first)),
+            return match self.runs.from(sequence).next() {
+                Some(run) if run.first <= sequence => Place::Run(run),
+                next => Place::Gone(next.map(|run| run.first)),
             };
         }
         let after = self.sealed.partition_point(|part| part.last < sequence);
@@ -123,25 +105,31 @@ impl ChannelIndex {
         }
     }
 
-    /// Finds the first message whose time is `time` or later.
-    pub(crate) fn find_time(&self, time: Timestamp) -> TimePlace {
-        let part = self.sealed.partition_point(|part| part.last_time < time);
-        if let Some(part) = self.sealed.get(part) {
-            return TimePlace::Sealed(part.segment);
+    /// Finds the first message from `from` on whose time may be `time` or later.
+    pub(crate) fn find_time(
+        &self,
+        time: Timestamp,
+        from: Sequence,
+        frames: &FrameList,
+    ) -> TimePlace {
+        let part = self.sealed.iter().find(|part| part.last >= from && part.last_time >= time);
+        if let Some(part) = part {
+            return TimePlace::Sealed(part.segment, part.last);
         }
-        let run = self.runs.partition_point(|run| run.last_time() < time);
-        self.runs.get(run).map_or(TimePlace::None, |run| TimePlace::Run(*run))
+        let mut runs = self.runs.from(from).map(|run| (run, note(frames, &run)));
+        match runs.find(|(_, note)| note.last_time >= time) {
+            Some((run, note)) => TimePlace::Run(run, note),
+            None => TimePlace::None,
+        }
     }
 
-    /// A time not after that of the first message from `sequence` on: that of the first one in its run or sealed
-    /// segment. None: there is no such message.
-    pub(crate) fn time_before(&self, sequence: Sequence) -> Option<Timestamp> {
+    /// A time not after that of the first message from `sequence` on. None: there is no such message.
+    pub(crate) fn time_before(&self, sequence: Sequence, frames: &FrameList) -> Option<Timestamp> {
         let part = self.sealed.partition_point(|part| part.last < sequence);
         if let Some(part) = self.sealed.get(part) {
             return Some(part.first_time);
         }
-        let run = self.runs.partition_point(|run| run.last() < sequence);
-        self.runs.get(run).map(|run| run.first_time)
+        self.runs.from(sequence).next().map(|run| note(frames, &run).first_time)
     }
 
     /// The first sequence there is.
@@ -152,30 +140,30 @@ impl ChannelIndex {
 
     /// The last sequence there is.
     pub(crate) fn last(&self) -> Option<Sequence> {
-        let run = self.runs.back().map(Run::last);
-        run.or_else(|| self.sealed.back().map(|part| part.last))
+        self.runs.last().or_else(|| self.sealed.back().map(|part| part.last))
     }
 
     /// The first one's average size, and whether its run is in memory.
     pub(crate) fn front(&self) -> Option<(u64, Option<Run>)> {
         if let Some(part) = self.sealed.front() {
-            return Some((part.bytes / part.count.max(1), None));
+            return Some((part.bytes / u64::from(part.count.max(1)), None));
         }
         self.runs.front().map(|run| (u64::from(run.bytes / run.count), Some(*run)))
     }
 
     /// A time that is not before the oldest run's or part's last message: when it is expired, all of it is.
-    pub(crate) fn front_last(&self) -> Option<(Timestamp, Sequence)> {
+    pub(crate) fn front_last(&self, frames: &FrameList) -> Option<(Timestamp, Sequence)> {
         let sealed = self.sealed.front().map(|part| (part.last_time, part.last));
-        sealed.or_else(|| self.runs.front().map(|run| (run.last_time(), run.last())))
+        let run = || self.runs.front().map(|run| (note(frames, run).last_time, run.last()));
+        sealed.or_else(run)
     }
 
     /// Takes the first message away, which has `size` bytes.
-    pub(crate) fn pop_one(&mut self, size: u64) -> Option<Taken> {
+    pub(crate) fn pop_one(&mut self, size: u64, frames: &FrameList) -> Option<Taken> {
         if let Some(part) = self.sealed.front_mut() {
             let taken = Taken { segment: part.segment, count: 1, bytes: size.min(part.bytes) };
             if part.count <= 1 || part.first >= part.last {
-                let taken = Taken { count: part.count, bytes: part.bytes, ..taken };
+                let taken = Taken { count: u64::from(part.count), bytes: part.bytes, ..taken };
                 self.sealed.pop_front();
                 return Some(taken);
             }
@@ -184,69 +172,54 @@ impl ChannelIndex {
             part.bytes -= taken.bytes;
             return Some(taken);
         }
-        let run = self.runs.front_mut()?;
-        let segment = run.segment;
-        if run.count == 1 {
-            let bytes = u64::from(run.bytes);
-            self.runs.pop_front();
-            return Some(Taken { segment, count: 1, bytes });
-        }
-        let bytes = u32::try_from(size).unwrap_or(u32::MAX).min(run.bytes);
-        run.first = run.first.next();
-        run.record += 1;
-        run.count -= 1;
-        run.bytes -= bytes;
-        Some(Taken { segment, count: 1, bytes: u64::from(bytes) })
+        let segment = note(frames, self.runs.front()?).segment;
+        Some(Taken::of(self.runs.pop_one(size), segment))
     }
 
     /// Takes the whole first part or run away if all of it is before `first`.
-    pub(crate) fn pop_whole_before(&mut self, first: Sequence) -> Option<Taken> {
+    pub(crate) fn pop_whole_before(
+        &mut self,
+        first: Sequence,
+        frames: &FrameList,
+    ) -> Option<Taken> {
         if let Some(part) = self.sealed.front() {
             if part.last >= first {
                 return None;
             }
-            let taken = Taken { segment: part.segment, count: part.count, bytes: part.bytes };
+            let gone = Totals { count: u64::from(part.count), bytes: part.bytes };
+            let taken = Taken::of(gone, part.segment);
             self.sealed.pop_front();
             return Some(taken);
         }
-        let run = self.runs.front().copied().filter(|run| run.last() < first)?;
-        self.runs.pop_front();
-        Some(Taken {
-            segment: run.segment,
-            count: u64::from(run.count),
-            bytes: u64::from(run.bytes),
-        })
+        let run = self.runs.front().filter(|run| run.last() < first)?;
+        let segment = note(frames, run).segment;
+        Some(Taken::of(self.runs.pop(), segment))
     }
 
-    /// Whether it could have been built message by message up to `last`.
-    pub(crate) fn is_sound(&self, last: Sequence) -> bool {
-        let mut before = (Sequence(0), SegmentNumber(0));
+    /// Whether it could have been built message by message up to `last`, over these frames.
+    pub(crate) fn is_sound(&self, last: Sequence, frames: &FrameList) -> bool {
+        let mut before = Sequence(0);
         for part in &self.sealed {
-            let is_range = before.0 < part.first && part.first <= part.last;
-            if !is_range || part.segment <= before.1 {
+            let is_range = before < part.first && part.first <= part.last;
+            if !is_range || part.count == 0 {
                 return false;
             }
-            if part.count == 0 || part.count > part.last.0 - part.first.0 + 1 {
+            if u64::from(part.count) > part.last.0 - part.first.0 + 1 {
                 return false;
             }
-            before = (part.last, part.segment);
+            before = part.last;
         }
-        for run in &self.runs {
-            let has_end = run.count > 0
-                && run.first.0.checked_add(u64::from(run.count)).is_some()
-                && run.record.checked_add(run.count).is_some();
-            if !has_end || run.first <= before.0 || run.segment < before.1 {
-                return false;
-            }
-            before = (run.last(), run.segment);
-        }
-        before.0 <= last
+        let is_known = |run: Run| run.frame >= frames.base() && run.frame < frames.end();
+        self.runs.front().is_none_or(|run| run.first > before)
+            && self.runs.iter().all(is_known)
+            && self.last().is_none_or(|end| end <= last)
     }
 
     /// Takes away what is in segments that are not there; returns its ranges.
     pub(crate) fn take_missing(
         &mut self,
         is_there: impl Fn(SegmentNumber) -> bool,
+        frames: &FrameList,
     ) -> Vec<(SegmentNumber, Sequence, Sequence)> {
         let mut missing = Vec::new();
         self.sealed.retain(|part| {
@@ -256,42 +229,56 @@ impl ChannelIndex {
             }
             stays
         });
-        self.runs.retain(|run| {
-            let stays = is_there(run.segment);
-            if !stays {
-                missing.push((run.segment, run.first, run.last()));
+        let mut kept = RunList::default();
+        for run in self.runs.iter() {
+            let segment = note(frames, &run).segment;
+            if is_there(segment) {
+                kept.push(run);
+            } else {
+                missing.push((segment, run.first, run.last()));
             }
-            stays
-        });
+        }
+        if !missing.is_empty() {
+            self.runs = kept;
+        }
         missing
     }
 
-    /// The runs of `segment`.
-    pub(crate) fn runs_of(&self, segment: SegmentNumber) -> impl Iterator<Item = &Run> {
-        self.runs.iter().filter(move |run| run.segment == segment)
+    /// How many messages and bytes are in each segment.
+    pub(crate) fn for_each_segment(
+        &self,
+        frames: &FrameList,
+        mut count: impl FnMut(SegmentNumber, Totals),
+    ) {
+        for part in &self.sealed {
+            count(part.segment, Totals { count: u64::from(part.count), bytes: part.bytes });
+        }
+        for run in self.runs.iter() {
+            let totals = Totals { count: u64::from(run.count), bytes: u64::from(run.bytes) };
+            count(note(frames, &run).segment, totals);
+        }
     }
 
-    /// The segment is sealed: its runs are in its footer from now on.
-    pub(crate) fn seal(&mut self, segment: SegmentNumber) {
+    /// The segment is sealed: its runs, in frames before `end`, are in its footer from now on.
+    pub(crate) fn seal(&mut self, segment: SegmentNumber, end: FrameNumber, frames: &FrameList) {
         let mut part: Option<SealedPart> = None;
-        for run in self.runs.iter().take_while(|run| run.segment <= segment) {
-            assert_eq!(run.segment, segment, "segments are sealed in their order");
+        self.runs.take_before(end, |run| {
+            let note = note(frames, run);
+            assert_eq!(note.segment, segment, "segments are sealed in their order");
             let part = part.get_or_insert(SealedPart {
                 segment,
                 first: run.first,
                 last: run.last(),
                 count: 0,
                 bytes: 0,
-                first_time: run.first_time,
-                last_time: run.last_time(),
+                first_time: note.first_time,
+                last_time: note.last_time,
             });
             part.last = run.last();
-            part.last_time = part.last_time.max(run.last_time());
-            part.count += u64::from(run.count);
+            part.last_time = part.last_time.max(note.last_time);
+            part.count += run.count;
             part.bytes += u64::from(run.bytes);
-        }
-        let sealed = self.runs.partition_point(|run| run.segment <= segment);
-        self.runs.drain(..sealed);
+        });
         self.sealed.extend(part);
     }
 }
@@ -300,34 +287,43 @@ impl ChannelIndex {
 mod tests {
     use super::*;
 
-    fn run(first: u64, count: u32, segment: u32, time: i64) -> Run {
-        Run {
-            first: Sequence(first),
-            first_time: Timestamp(time),
-            count,
-            bytes: count * 100,
-            segment: SegmentNumber(segment),
-            block: 1,
-            record: 0,
-            span_us: 1,
+    fn run(first: u64, count: u32, frame: u64) -> Run {
+        Run { first: Sequence(first), count, bytes: count * 100, frame: FrameNumber(frame) }
+    }
+
+    fn frames() -> FrameList {
+        let mut frames = FrameList::starting_at(FrameNumber(7));
+        for (segment, block, time) in [(1, 1, 1_000), (1, 3, 10_000), (2, 1, 20_000)] {
+            frames.push(FrameNote {
+                segment: SegmentNumber(segment),
+                block,
+                first_time: Timestamp(time),
+                last_time: Timestamp(time + 1_000),
+            });
         }
+        frames
     }
 
     fn index() -> ChannelIndex {
         let mut index = ChannelIndex::default();
-        index.push(run(1, 10, 1, 1_000));
-        index.push(run(11, 5, 1, 10_000));
-        index.push(run(20, 5, 2, 20_000));
+        index.push(run(1, 10, 7));
+        index.push(run(11, 5, 8));
+        index.push(run(20, 5, 9));
         index
+    }
+
+    fn seal_first(index: &mut ChannelIndex) {
+        let frames = frames();
+        index.seal(SegmentNumber(1), frames.end_of(SegmentNumber(1)), &frames);
     }
 
     #[test]
     fn finds_runs_gaps_and_sealed_parts() {
         let mut index = index();
-        assert_eq!(index.find(Sequence(11)), Place::Run(run(11, 5, 1, 10_000)));
+        assert_eq!(index.find(Sequence(11)), Place::Run(run(11, 5, 8)));
         assert_eq!(index.find(Sequence(16)), Place::Gone(Some(Sequence(20))));
         assert_eq!(index.find(Sequence(25)), Place::Gone(None));
-        index.seal(SegmentNumber(1));
+        seal_first(&mut index);
         assert_eq!(index.find(Sequence(10)), Place::Sealed(SegmentNumber(1)));
         assert_eq!(index.find(Sequence(0)), Place::Gone(Some(Sequence(1))));
         assert_eq!(index.find(Sequence(17)), Place::Gone(Some(Sequence(20))));
@@ -336,26 +332,36 @@ mod tests {
 
     #[test]
     fn finds_the_run_of_a_time() {
-        let mut index = index();
-        assert_eq!(index.find_time(Timestamp(0)), TimePlace::Run(run(1, 10, 1, 1_000)));
-        assert_eq!(index.find_time(Timestamp(2_001)), TimePlace::Run(run(11, 5, 1, 10_000)));
-        assert_eq!(index.find_time(Timestamp(21_001)), TimePlace::None);
-        index.seal(SegmentNumber(1));
-        assert_eq!(index.find_time(Timestamp(2_001)), TimePlace::Sealed(SegmentNumber(1)));
-        assert_eq!(index.find_time(Timestamp(15_000)), TimePlace::Run(run(20, 5, 2, 20_000)));
+        let (mut index, frames) = (index(), frames());
+        let note = |frame| *frames.get(FrameNumber(frame)).unwrap();
+        let find = |index: &ChannelIndex, time, from| {
+            index.find_time(Timestamp(time), Sequence(from), &frames)
+        };
+        assert_eq!(find(&index, 0, 0), TimePlace::Run(run(1, 10, 7), note(7)));
+        assert_eq!(find(&index, 2_001, 0), TimePlace::Run(run(11, 5, 8), note(8)));
+        assert_eq!(find(&index, 2_001, 16), TimePlace::Run(run(20, 5, 9), note(9)));
+        assert_eq!(find(&index, 21_001, 0), TimePlace::None);
+        assert_eq!(index.time_before(Sequence(12), &frames), Some(Timestamp(10_000)));
+        seal_first(&mut index);
+        assert_eq!(find(&index, 2_001, 0), TimePlace::Sealed(SegmentNumber(1), Sequence(15)));
+        assert_eq!(find(&index, 2_001, 16), TimePlace::Run(run(20, 5, 9), note(9)));
+        assert_eq!(find(&index, 15_000, 0), TimePlace::Run(run(20, 5, 9), note(9)));
+        assert_eq!(index.time_before(Sequence(12), &frames), Some(Timestamp(1_000)));
     }
 
     #[test]
     fn pops_messages_and_whole_runs() {
-        let mut index = index();
-        let taken = index.pop_one(40).unwrap();
+        let (mut index, frames) = (index(), frames());
+        let taken = index.pop_one(40, &frames).unwrap();
         assert_eq!((taken.count, taken.bytes), (1, 40));
         assert_eq!(index.first(), Some(Sequence(2)));
-        assert!(index.pop_whole_before(Sequence(10)).is_none());
-        assert_eq!(index.pop_whole_before(Sequence(11)).map(|taken| taken.bytes), Some(960));
-        index.seal(SegmentNumber(1));
+        assert!(index.pop_whole_before(Sequence(10), &frames).is_none());
+        let taken = index.pop_whole_before(Sequence(11), &frames);
+        assert_eq!(taken.map(|taken| taken.bytes), Some(960));
+        seal_first(&mut index);
         for _ in 0..5 {
-            assert_eq!(index.pop_one(100).map(|taken| taken.segment), Some(SegmentNumber(1)));
+            let taken = index.pop_one(100, &frames);
+            assert_eq!(taken.map(|taken| taken.segment), Some(SegmentNumber(1)));
         }
         assert_eq!(index.first(), Some(Sequence(20)));
         assert!(index.sealed.is_empty());
@@ -363,12 +369,12 @@ mod tests {
 
     #[test]
     fn what_is_in_missing_segments_goes_away() {
-        let mut index = index();
-        index.seal(SegmentNumber(1));
-        assert!(index.is_sound(Sequence(24)));
-        let missing = index.take_missing(|segment| segment != SegmentNumber(1));
+        let (mut index, frames) = (index(), frames());
+        seal_first(&mut index);
+        assert!(index.is_sound(Sequence(24), &frames));
+        let missing = index.take_missing(|segment| segment != SegmentNumber(1), &frames);
         assert_eq!(missing, [(SegmentNumber(1), Sequence(1), Sequence(15))]);
-        let missing = index.take_missing(|_| false);
+        let missing = index.take_missing(|_| false, &frames);
         assert_eq!(missing, [(SegmentNumber(2), Sequence(20), Sequence(24))]);
         assert_eq!(index, ChannelIndex::default());
     }
@@ -378,19 +384,23 @@ mod tests {
     fn an_index_that_no_messages_make_is_not_sound() {
         let is_sound = |change: fn(&mut ChannelIndex)| {
             let mut index = index();
-            index.seal(SegmentNumber(1));
+            seal_first(&mut index);
             change(&mut index);
-            index.is_sound(Sequence(24))
+            index.is_sound(Sequence(24), &frames())
         };
         assert!(is_sound(|_| {}));
-        assert!(!is_sound(|index| index.runs[0].count = 0));
-        assert!(!is_sound(|index| index.runs[0].first = Sequence(15)));
-        assert!(!is_sound(|index| index.runs[0].first = Sequence(u64::MAX)));
-        assert!(!is_sound(|index| index.runs[0].record = u32::MAX));
-        assert!(!is_sound(|index| index.runs[0].segment = SegmentNumber(0)));
+        assert!(!is_sound(|index| index.sealed[0].count = 0));
         assert!(!is_sound(|index| index.sealed[0].count = 16));
-        assert!(!is_sound(|index| index.sealed[0].first = Sequence(0)));
-        assert!(!is_sound(|index| index.sealed[0].last = Sequence(0)));
-        assert!(!is_sound(|index| index.runs[0].count = 6));
+        assert!(!is_sound(|index| index.sealed[0].last = Sequence(20)));
+        assert!(!is_sound(|index| index.sealed[0].first = Sequence(16)));
+        assert!(!is_sound(|index| index.push(run(25, 1, 9))));
+        assert!(!is_sound(|index| {
+            index.runs = RunList::default();
+            index.push(run(20, 1, 10));
+        }));
+        assert!(!is_sound(|index| {
+            index.runs = RunList::default();
+            index.push(run(20, 1, 6));
+        }));
     }
 }

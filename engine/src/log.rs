@@ -27,10 +27,8 @@ pub(crate) mod segment;
 
 use batch::{Batch, BatchRun, ClosedBatch, Spare, Target};
 use cache::CachedBytes;
-pub(crate) use sealed::{
-    FrameWrite, OpenedSegment, PlacedRun, RolledSegment, SealedBatch, span_us,
-};
-use sealed::{cached, place_runs};
+use sealed::cached;
+pub(crate) use sealed::{FrameWrite, OpenedSegment, RolledSegment, SealedBatch};
 use segment::PreparedSegment;
 
 /// Commits of one shard on their way to the disk at once: with 4 the device's latency is hidden (measured: 3-4 times
@@ -303,7 +301,7 @@ impl<F: DiskFile> Log<F> {
         self.last_small_table =
             if header.blocks == 1 { batch.table.encode(&[]) } else { Vec::new() };
         let runs = std::mem::take(&mut batch.runs);
-        let placed = place_runs(&runs, place);
+        let times = batch.times;
         self.in_flight.push_back(InFlight {
             index,
             is_done: false,
@@ -336,7 +334,12 @@ impl<F: DiskFile> Log<F> {
             Roll::Stay => None,
             Roll::To(previous) => previous,
         };
-        (write, SealedBatch { place, runs: placed, frame: cached(batch, records), opened, rolled })
+        (write, SealedBatch { place, times, frame: cached(batch, records), opened, rolled })
+    }
+
+    /// The runs of the batch that was sealed last.
+    pub(crate) fn sealed_runs(&self) -> &[BatchRun] {
+        self.in_flight.back().map_or(&[], |write| &write.runs)
     }
 
     /// A write is done; later ones may be done before earlier ones.

@@ -13,11 +13,15 @@ use crate::channel::{Channels, NameLookup};
 use crate::clock::RetentionClock;
 use crate::disk::Disk;
 use crate::error::{Damage, DiskError, RequestError};
+use crate::format::TableRun;
 use crate::format::blocks::StoreBlock;
+use crate::index::frames::{FrameList, FrameNote};
+use crate::index::runs::Run;
 use crate::limits::ChannelLimitRules;
+use crate::log::batch::{BatchRun, Times};
 use crate::log::cache::FrameCache;
 use crate::log::segment::Segment;
-use crate::log::{FrameWrite, Log, PlacedRun, SealedBatch};
+use crate::log::{FrameWrite, Log, SealedBatch};
 use crate::record::StateRecord;
 use crate::request::{Answer, Client, ClientKey, Sink, Subscribe, Ticket};
 use crate::storage::{ChannelSlots, Tuning};
@@ -84,6 +88,8 @@ pub struct Shard<D: Disk> {
     pub(crate) config: ShardConfig,
     pub(crate) log: Log<D::File>,
     channels: Channels,
+    /// The frames of the channels' runs.
+    frames: FrameList,
     /// What all channels keep.
     stored: Stored,
     clients: BTreeMap<String, Client>,
@@ -115,6 +121,8 @@ pub struct Shard<D: Disk> {
     swept: Monotonic,
     hint: HintState,
     is_full: bool,
+    /// Whether a segment's runs are on their way out of memory.
+    is_leaving_to_footer: bool,
     damage: Vec<Damage>,
 }
 
@@ -201,6 +209,8 @@ impl<D: Disk> Shard<D> {
             footers: &self.footers,
             reads: &mut self.reads,
             segments: &self.segments,
+            frames: &self.frames,
+            held: None,
         };
         self.subscriptions.dispatch(now, &mut view, sink, DISPATCH_BUDGET)
     }
@@ -289,13 +299,21 @@ impl<D: Disk> Shard<D> {
         if let Some(opened) = sealed.opened {
             self.segment_opened(opened);
         }
-        let segment =
-            self.segments.get_mut(&sealed.place.0).expect("frames go to the open segment");
-        for PlacedRun { slot, channel, run } in sealed.runs {
-            segment.live_messages += u64::from(run.count);
-            if let Some(channel) = self.channels.in_slot_mut(slot, channel) {
-                channel.index.push(run);
+        let runs = self.log.sealed_runs();
+        if !runs.is_empty() {
+            let (segment, block) = sealed.place;
+            let Times { first: first_time, last: last_time } = sealed.times;
+            let frame = self.frames.push(FrameNote { segment, block, first_time, last_time });
+            let mut count = 0;
+            for BatchRun { slot, table, bytes } in runs {
+                count += u64::from(table.count);
+                if let Some(channel) = self.channels.in_slot_mut(*slot, table.channel) {
+                    let TableRun { first, count, .. } = *table;
+                    channel.index.push(Run { first, count, bytes: *bytes, frame });
+                }
             }
+            let segment = self.segments.get_mut(&segment).expect("frames go to the open segment");
+            segment.live_messages += count;
         }
         self.checkpoints.log_bytes += sealed.frame.records.as_slice().len() as u64;
         self.tail.insert(sealed.place, sealed.frame);

@@ -112,6 +112,16 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(u8::try_from(value).expect("seven bits"));
 }
 
+/// Small numbers of either sign as small numbers.
+pub(crate) fn zigzag(value: i64) -> u64 {
+    (value.cast_unsigned() << 1) ^ (value >> 63).cast_unsigned()
+}
+
+/// The reverse of [`zigzag`].
+pub(crate) fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
+}
+
 /// Writes fields into a slice that is large enough by the caller's arithmetic.
 pub(crate) struct SliceWriter<'a> {
     rest: &'a mut [u8],

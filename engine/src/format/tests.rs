@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::blocks::{ChainPoint, Sealed, SegmentHeader, StoreBlock, Superblock};
-use super::footer::{Footer, put_footer};
+use super::footer::{Footer, FooterPlace, FooterWriter};
 use super::state::{DecodedState, decode_state, put_state};
 use super::*;
-use crate::index::Run;
+use crate::index::frames::{FrameNote, FrameNumber};
+use crate::index::runs::Run;
 use crate::record::{PendingRun, StateRecord, SubscriptionPosition, SubscriptionState};
 use crate::request::{Client, ClientKey, SubscriptionKind};
 use crate::types::{Position, ShardId, SubscriptionId};
@@ -56,11 +57,7 @@ fn golden_bytes() {
         key_id: 0,
         store: store(),
     };
-    let footer = put_footer(
-        Generation(9),
-        SegmentNumber(4),
-        &[(ChannelId(1), "a", vec![run(1, 2), run(9, 1)])],
-    );
+    let footer = footer_of(&[(ChannelId(1), "a", vec![run(1, 2, 5), run(9, 1, 6)])]);
     let golden = [
         crc32c::crc32c(&store().encode()),
         crc32c::crc32c(&superblock.encode()),
@@ -76,7 +73,7 @@ fn golden_bytes() {
 }
 
 const GOLDEN: [u32; 6] =
-    [0x77a1_e9d0, 0x5f18_778e, 0xea57_44fc, 0x7cd9_9bc2, 0xeb6f_1d72, 0x3ae1_0bd0];
+    [0x77a1_e9d0, 0x5f18_778e, 0xea57_44fc, 0x7cd9_9bc2, 0x9ab0_7942, 0x3ae1_0bd0];
 
 #[test]
 fn golden_frame_header() {
@@ -114,17 +111,27 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn run(first: u64, count: u32) -> Run {
-    Run {
-        first: Sequence(first),
-        first_time: Timestamp(1_000 + first.cast_signed()),
-        count,
-        bytes: 100,
+fn run(first: u64, count: u32, frame: u64) -> Run {
+    Run { first: Sequence(first), count, bytes: 100, frame: FrameNumber(frame) }
+}
+
+fn frame_notes() -> Vec<FrameNote> {
+    let note = |(block, time)| FrameNote {
         segment: SegmentNumber(4),
-        block: u32::try_from(first).unwrap(),
-        record: 2,
-        span_us: 3,
+        block,
+        first_time: Timestamp(time),
+        last_time: Timestamp(time + 3),
+    };
+    [(1, 1_000), (17, 990), (9, 2_000)].map(note).to_vec()
+}
+
+/// A footer of [`frame_notes`], whose numbers count from 5.
+fn footer_of(channels: &[(ChannelId, &str, Vec<Run>)]) -> Vec<u8> {
+    let mut writer = FooterWriter::default();
+    for (id, name, runs) in channels {
+        writer.channel(*id, name, FrameNumber(5), runs.iter().copied());
     }
+    writer.finish(Generation(9), SegmentNumber(4), frame_notes().iter())
 }
 
 fn frame_of(payloads: &[Vec<u8>]) -> (Vec<u8>, FrameHeader) {
@@ -311,14 +318,22 @@ fn a_state_record_with_the_greatest_number_for_a_sequence_is_corrupt() {
 #[test]
 fn footers_come_back_and_damaged_ones_do_not() {
     let channels = [
-        (ChannelId(1), "a", vec![run(1, 2), run(9, 1)]),
-        (ChannelId(7), "b.c", vec![run(100, 30)]),
+        (ChannelId(1), "a", vec![run(1, 2, 5), run(9, 1, 7)]),
+        (ChannelId(3), "none", vec![]),
+        (ChannelId(7), "b.c", vec![run(100, 30, 6)]),
     ];
-    let bytes = put_footer(Generation(9), SegmentNumber(4), &channels);
+    let bytes = footer_of(&channels);
     let footer = Footer::decode(bytes.clone(), Generation(9), SegmentNumber(4)).unwrap();
-    assert_eq!(footer.runs(ChannelId(1)), channels[0].2);
-    assert_eq!(footer.runs(ChannelId(7)), channels[1].2);
-    assert_eq!(footer.runs(ChannelId(2)), []);
+    assert_eq!(footer.frames(), frame_notes());
+    // In the footer frames count from 0.
+    let placed = |run: &Run| Run { frame: FrameNumber(run.frame.0 - 5), ..*run };
+    for (id, _, runs) in &channels {
+        assert!(footer.runs(*id).eq(runs.iter().map(placed)));
+    }
+    assert_eq!(footer.runs(ChannelId(2)).count(), 0);
+    let names: Vec<_> =
+        footer.channels().map(|(id, name, runs)| (id.0, name, runs.count())).collect();
+    assert_eq!(names, [(1, "a", 2), (7, "b.c", 1)]);
     assert!(Footer::decode(bytes.clone(), Generation(8), SegmentNumber(4)).is_none());
     for flipped in 0..bytes.len() {
         let mut damaged = bytes.clone();
@@ -328,6 +343,44 @@ fn footers_come_back_and_damaged_ones_do_not() {
             "flipped at {flipped}"
         );
     }
+}
+
+/// Whatever a reader looked for before, it finds the same.
+#[test]
+fn a_footer_is_searched_from_where_it_was_left() {
+    let runs: Vec<_> = (0..3).map(|at| run(10 + at * 10, 5, 5 + at)).collect();
+    let bytes = footer_of(&[(ChannelId(1), "a", runs)]);
+    let footer = Footer::decode(bytes, Generation(9), SegmentNumber(4)).unwrap();
+    for before in 0..40 {
+        for sequence in 0..40 {
+            let find = |sequence, cursor: &mut _| {
+                footer.find(ChannelId(1), Sequence(sequence), SegmentNumber(4), cursor)
+            };
+            let mut cursor = None;
+            find(before, &mut cursor);
+            let place = find(sequence, &mut cursor);
+            let expected = match sequence {
+                0..10 => FooterPlace::Gone(Some(Sequence(10))),
+                35.. => FooterPlace::Gone(None),
+                _ if sequence % 10 >= 5 => {
+                    FooterPlace::Gone(Some(Sequence(sequence / 10 * 10 + 10)))
+                }
+                _ => {
+                    let at = sequence / 10 - 1;
+                    let note = frame_notes()[usize::try_from(at).unwrap()];
+                    FooterPlace::Run(run(sequence / 10 * 10, 5, at), note)
+                }
+            };
+            assert_eq!(place, expected, "{sequence} after {before}");
+        }
+    }
+    let found = |from, time| {
+        footer.find_time(ChannelId(1), Sequence(from), Timestamp(time)).map(|found| found.0.first.0)
+    };
+    assert_eq!(
+        [found(0, 1_000), found(0, 1_004), found(15, 1_003), found(0, 2_004)],
+        [Some(10), Some(30), Some(30), None]
+    );
 }
 
 #[test]

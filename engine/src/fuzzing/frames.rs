@@ -103,7 +103,7 @@ pub(super) fn damaged(choices: &mut Choices<'_>) {
 fn look_at(bytes: &[u8]) {
     if let FrameAt::Whole(found) = frame_at(bytes, SEGMENT, GENERATION) {
         let replayed = replay_frame(&found, (SEGMENT, 1));
-        assert!(replayed.runs.iter().all(|(_, run)| run.count > 0));
+        assert!(replayed.runs.iter().all(|found| found.run.count > 0));
         assert_eq!(readable(&found) + found.damaged.len(), found.offsets.len());
     }
 }

@@ -6,7 +6,8 @@ use super::states::{PENDING_MAX, pending};
 use super::{Choices, block_of, seal, with_body};
 use crate::checkpoint::{Checkpoint, CheckpointHead, CheckpointWriter};
 use crate::format::blocks::{ChunkKind, Sealed, SegmentHeader, StoreBlock, Superblock, put_chunk};
-use crate::format::footer::{Footer, put_footer};
+use crate::format::footer::{Footer, FooterWriter};
+use crate::index::frames::FrameNumber;
 use crate::recovery::Recovered;
 use crate::recovery::decide::Verdict;
 use crate::shard::{Shard, ShardConfig};
@@ -93,7 +94,7 @@ fn make_shard(checkpoint: &Checkpoint) {
 /// A footer's runs are in order, and those that are read are written and read again as the same.
 pub(super) fn footer(input: &[u8]) {
     check_footer(input.to_vec());
-    let empty = put_footer(GENERATION, SEGMENT, &[]);
+    let empty = FooterWriter::default().finish(GENERATION, SEGMENT, [].iter());
     // Generation and segment stay, so that the rest is looked at.
     check_footer(with_body(&empty, &[&empty[12..24], input].concat()));
 }
@@ -101,16 +102,28 @@ pub(super) fn footer(input: &[u8]) {
 fn check_footer(bytes: Vec<u8>) {
     let ids: Vec<_> = bytes.chunks(4).filter_map(|id| id.try_into().ok()).take(16).collect();
     let Some(footer) = Footer::decode(bytes, GENERATION, SEGMENT) else { return };
+    let mut writer = FooterWriter::default();
+    let mut channels = Vec::new();
     for id in ids.into_iter().map(u32::from_le_bytes) {
         let id = ChannelId(u64::from(id));
-        let runs = footer.runs(id);
+        let runs: Vec<_> = footer.runs(id).collect();
         assert!(runs.is_sorted_by(|one, two| one.last() < two.first));
         assert!(runs.iter().all(|run| run.count > 0));
-        if !runs.is_empty() {
-            let again = put_footer(GENERATION, SEGMENT, &[(id, "", runs.clone())]);
-            let again = Footer::decode(again, GENERATION, SEGMENT).expect("written just now");
-            assert_eq!(again.runs(id), runs);
+        for run in &runs {
+            let mut cursor = None;
+            let place = footer.find(id, run.last(), SEGMENT, &mut cursor);
+            assert_eq!(footer.find(id, run.last(), SEGMENT, &mut cursor), place);
         }
+        if channels.last().is_none_or(|(last, _)| *last < id) {
+            writer.channel(id, "", FrameNumber(0), runs.iter().copied());
+            channels.push((id, runs));
+        }
+    }
+    let again = writer.finish(GENERATION, SEGMENT, footer.frames().iter());
+    let again = Footer::decode(again, GENERATION, SEGMENT).expect("written just now");
+    assert_eq!(again.frames(), footer.frames());
+    for (id, runs) in channels {
+        assert!(again.runs(id).eq(runs));
     }
 }
 

@@ -32,10 +32,6 @@ pub(crate) struct BatchRun {
     pub slot: TableSlot,
     /// The run in the frame's table.
     pub table: TableRun,
-    /// The first one's time.
-    pub first_time: Timestamp,
-    /// The last one's time.
-    pub last_time: Timestamp,
     /// Sum of the records' lengths.
     pub bytes: u32,
 }
@@ -63,7 +59,29 @@ pub(crate) struct Batch {
     buckets: Vec<Bucket>,
     /// The bucket of each run of a channel.
     bucket_of: Vec<u32>,
+    times: Times,
     is_urgent: bool,
+}
+
+/// The earliest and the latest time of some messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub first: Timestamp,
+    pub last: Timestamp,
+}
+
+impl Default for Times {
+    /// Those of no messages.
+    fn default() -> Self {
+        Self { first: Timestamp(i64::MAX), last: Timestamp(i64::MIN) }
+    }
+}
+
+impl Times {
+    pub(crate) fn add(&mut self, time: Timestamp) {
+        self.first = self.first.min(time);
+        self.last = self.last.max(time);
+    }
 }
 
 /// Memory of batches that are gone, for the next ones: with many channels a tenth of a message's cost was to allocate it.
@@ -89,6 +107,8 @@ pub(crate) struct ClosedBatch {
     pub offsets: Vec<u32>,
     /// The runs of channels (not those of state records).
     pub runs: Vec<BatchRun>,
+    /// Those of the messages.
+    pub times: Times,
     spare: Spare,
 }
 
@@ -131,11 +151,11 @@ impl Batch {
         let start = self.start_record();
         let crc = format::put_message(&mut self.records, channel, sequence, time, content);
         let length = self.end_record(start, crc);
+        self.times.add(time);
         match self.runs.last_mut() {
             Some(run) if self.table.runs.last().is_some_and(|last| last.channel == channel) => {
                 run.table.count += 1;
                 run.bytes += length;
-                run.last_time = time;
                 let last = self.table.runs.last_mut().expect("looked at above");
                 assert_eq!(last.sequence(last.count), sequence, "a channel's sequences are dense");
                 last.count += 1;
@@ -144,13 +164,7 @@ impl Batch {
                 let record = format::count_u32(self.offsets.len() - 1);
                 let table = TableRun { channel, first: sequence, count: 1, record };
                 self.table.runs.push(table);
-                self.runs.push(BatchRun {
-                    slot,
-                    table,
-                    first_time: time,
-                    last_time: time,
-                    bytes: length,
-                });
+                self.runs.push(BatchRun { slot, table, bytes: length });
                 self.put_in_bucket(channel, bucket);
             }
         }
@@ -212,6 +226,7 @@ impl Batch {
             table: closed.table,
             offsets: closed.offsets,
             runs: closed.runs,
+            times: closed.times,
             spare: Spare { order, ..Spare::default() },
         }
     }
@@ -229,7 +244,7 @@ impl Batch {
     }
 
     fn clear(&mut self) {
-        let Self { records, table, offsets, runs, buckets, bucket_of, is_urgent } = self;
+        let Self { records, table, offsets, runs, buckets, bucket_of, times, is_urgent } = self;
         records.clear();
         table.runs.clear();
         table.lengths.clear();
@@ -238,6 +253,7 @@ impl Batch {
         runs.clear();
         buckets.clear();
         bucket_of.clear();
+        *times = Times::default();
         *is_urgent = false;
     }
 
@@ -255,6 +271,7 @@ impl Batch {
             sorted.append_run(&self, run.table, Some(run));
         }
         let records = std::mem::take(&mut self.records);
+        let times = self.times;
         self.clear();
         order.clear();
         ClosedBatch {
@@ -263,6 +280,7 @@ impl Batch {
             table: sorted.table,
             offsets: sorted.offsets,
             runs: sorted.runs,
+            times,
             spare: Spare { batch: self, pieces: Vec::new(), order },
         }
     }
@@ -355,7 +373,7 @@ impl Sorted {
     }
 
     /// Appends a run of the batch, and makes one of it and the last run if it continues that.
-    fn append_run(&mut self, from: &Batch, run: TableRun, times: Option<&BatchRun>) {
+    fn append_run(&mut self, from: &Batch, run: TableRun, of_channel: Option<&BatchRun>) {
         let record = format::count_u32(self.offsets.len());
         let records = run.record as usize..(run.record + run.count) as usize;
         let start = from.offsets[records.start] as usize;
@@ -370,21 +388,20 @@ impl Sorted {
         match self.table.runs.last_mut() {
             Some(last) if last.channel == run.channel => {
                 last.count += run.count;
-                if let (Some(times), Some(known)) = (times, self.runs.last_mut()) {
+                if let (Some(more), Some(known)) = (of_channel, self.runs.last_mut()) {
                     assert_eq!(
                         last.sequence(last.count - 1),
                         run.sequence(run.count - 1),
                         "a channel's records are dense"
                     );
                     known.table.count += run.count;
-                    known.bytes += times.bytes;
-                    known.last_time = times.last_time;
+                    known.bytes += more.bytes;
                 }
             }
             _ => {
                 let table = TableRun { record, ..run };
                 self.table.runs.push(table);
-                self.runs.extend(times.map(|times| BatchRun { table, ..*times }));
+                self.runs.extend(of_channel.map(|run| BatchRun { table, ..*run }));
             }
         }
     }

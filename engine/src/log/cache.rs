@@ -1,13 +1,14 @@
 //! Frames in memory: the newest of the log, which live subscribers read, and those read back from disk.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
 use crate::format::{self, TableRun};
-use crate::index::Run;
-use crate::types::{ChannelId, Content, FastMap, SegmentNumber, Timestamp};
+use crate::index::runs::Run;
+use crate::types::{ChannelId, Content, FastMap, SegmentNumber, Sequence, Timestamp};
 
 /// A frame's contents.
 #[derive(Debug)]
@@ -20,7 +21,12 @@ pub(crate) struct CachedFrame {
     pub offsets: Vec<u32>,
     /// Length of each record; 0 for one that was damaged on disk.
     pub lengths: Vec<u32>,
+    /// The places of `runs`, sorted by channel and sequence: made when a run is looked for among many.
+    by_channel: OnceCell<Vec<u32>>,
 }
+
+/// Among fewer runs one is found by looking at each.
+const RUNS_SORTED_MIN: usize = 16;
 
 /// A frame's records in memory: those just written are looked at where the disk takes them from.
 pub(crate) struct CachedBytes {
@@ -61,21 +67,48 @@ impl fmt::Debug for CachedBytes {
 }
 
 impl CachedFrame {
+    pub(crate) fn new(
+        runs: Vec<TableRun>,
+        records: CachedBytes,
+        offsets: Vec<u32>,
+        lengths: Vec<u32>,
+    ) -> Self {
+        Self { runs, records, offsets, lengths, by_channel: OnceCell::new() }
+    }
+
     /// A message of the frame; `None` if the record is damaged or is none.
     pub(crate) fn message(&self, record: u32) -> Option<(Timestamp, Content<'_>)> {
         format::message(self.record(record)?)
     }
 
-    /// Whether `run` of `channel` is in it, where the index says.
-    pub(crate) fn holds(&self, channel: ChannelId, run: &Run) -> bool {
-        let after = self.runs.partition_point(|known| known.record <= run.record);
-        let Some(known) = after.checked_sub(1).and_then(|at| self.runs.get(at)) else {
-            return false;
+    /// The record of the first message of this run; `None` if not all of the run is here: then another frame than the
+    /// index's was found in its place.
+    pub(crate) fn record_of(&self, channel: ChannelId, run: &Run) -> Option<u32> {
+        let holds = |known: &&TableRun| {
+            known.channel == channel
+                && known.first <= run.first
+                && run.first.0 - known.first.0 + u64::from(run.count) <= u64::from(known.count)
         };
-        let offset = run.record - known.record;
-        known.channel == channel
-            && known.sequence(offset) == run.first
-            && offset.checked_add(run.count).is_some_and(|end| end <= known.count)
+        let known = if self.runs.len() < RUNS_SORTED_MIN {
+            self.runs.iter().find(holds)?
+        } else {
+            let order = self.by_channel.get_or_init(|| self.sort_by_channel());
+            let key = |at: &u32| self.key(*at);
+            let after = order.partition_point(|at| key(at) <= (channel, run.first));
+            let at = *order.get(after.checked_sub(1)?)?;
+            self.runs.get(at as usize).filter(holds)?
+        };
+        known.record.checked_add(u32::try_from(run.first.0 - known.first.0).ok()?)
+    }
+
+    fn sort_by_channel(&self) -> Vec<u32> {
+        let mut order: Vec<_> = (0..format::count_u32(self.runs.len())).collect();
+        order.sort_unstable_by_key(|at| self.key(*at));
+        order
+    }
+
+    fn key(&self, at: u32) -> (ChannelId, Sequence) {
+        self.runs.get(at as usize).map(|run| (run.channel, run.first)).unwrap_or_default()
     }
 
     /// Length of a record; 0 if it is damaged.
@@ -90,7 +123,7 @@ impl CachedFrame {
     }
 
     fn cost_bytes(&self) -> usize {
-        self.records.cost_bytes() + self.offsets.len() * 8 + self.runs.len() * 32 + 128
+        self.records.cost_bytes() + self.offsets.len() * 8 + self.runs.len() * 36 + 128
     }
 }
 

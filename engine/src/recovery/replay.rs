@@ -2,16 +2,18 @@
 
 use crate::disk::{BLOCK_SIZE_BYTES, DiskFile, DiskResult};
 use crate::format::blocks::{ChainPoint, SegmentHeader};
+use crate::format::footer::FooterWriter;
 use crate::format::state::{DecodedState, decode_state};
 use crate::format::{self, FrameHeader, Table};
-use crate::index::Run;
+use crate::index::frames::{FrameList, FrameNote, FrameNumber};
+use crate::index::runs::{Run, RunList};
+use crate::log::batch::Times;
 use crate::log::cache::FramePlace;
 use crate::log::scan::{FoundFrame, FrameAt, frame_at, next_frame};
-use crate::log::span_us;
 use crate::record::StateRecord;
 use std::collections::BTreeMap;
 
-use crate::types::{ChannelId, Generation, Position, SegmentNumber, Sequence};
+use crate::types::{ChannelId, Generation, Position, SegmentNumber, Sequence, Timestamp};
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 4 << 20;
@@ -24,7 +26,9 @@ pub(crate) struct ReplayFrame {
     /// State records, in order.
     pub states: Vec<StateRecord>,
     /// Runs of messages, in order.
-    pub runs: Vec<(ChannelId, Run)>,
+    pub runs: Vec<ReplayRun>,
+    /// The times of all messages that can be read.
+    pub times: Times,
     /// Records that cannot be read.
     pub damaged: Vec<(ChannelId, Sequence)>,
     /// Whether its header or first table was damaged.
@@ -33,7 +37,30 @@ pub(crate) struct ReplayFrame {
     pub previous_table: Option<Table>,
 }
 
+/// Messages of one channel that follow each other in a frame.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReplayRun {
+    pub channel: ChannelId,
+    /// Without the frame's number, which it gets where it is applied.
+    pub run: Run,
+    /// Of the last one that can be read.
+    pub last_time: Timestamp,
+}
+
 impl ReplayFrame {
+    /// What the index knows of it.
+    pub(crate) fn note(&self) -> FrameNote {
+        let (segment, block) = self.place;
+        // Without any that can be read: no time is before or behind it.
+        let known = self.times.first <= self.times.last;
+        let Times { first, last } = if known {
+            self.times
+        } else {
+            Times { first: Timestamp(i64::MIN), last: Timestamp(i64::MIN) }
+        };
+        FrameNote { segment, block, first_time: first, last_time: last }
+    }
+
     /// The frame's end.
     pub(crate) fn chain_point(&self) -> ChainPoint {
         let start = u64::from(self.place.1) * BLOCK_SIZE_BYTES as u64;
@@ -115,62 +142,72 @@ pub(crate) fn replay_frame(found: &FoundFrame<'_>, place: FramePlace) -> ReplayF
         header: found.header,
         states: Vec::new(),
         runs: Vec::new(),
+        times: Times::default(),
         damaged: Vec::new(),
         is_front_damaged: found.is_front_damaged,
         previous_table: found.previous_table.clone(),
     };
     for run in &found.table.runs {
-        for offset in 0..run.count {
-            let record = run.record + offset;
-            let content = found.record(record);
-            if run.channel == ChannelId(0) {
-                match content.map(decode_state) {
-                    Some(DecodedState::Known(state)) => frame.states.push(state),
-                    Some(DecodedState::Skipped) => {}
-                    Some(DecodedState::Unknown(_) | DecodedState::Corrupt) | None => {
-                        frame.damaged.push((ChannelId(0), Sequence(0)));
-                    }
-                }
-            } else if content.is_none() {
-                frame.damaged.push((run.channel, run.sequence(offset)));
-            }
-        }
-        if run.channel != ChannelId(0) && run.count > 0 {
-            frame.runs.push((run.channel, placed_run(found, *run, place)));
+        if run.channel == ChannelId(0) {
+            replay_states(&mut frame, found, run);
+        } else if run.count > 0 {
+            replay_messages(&mut frame, found, run);
         }
     }
     frame
 }
 
-fn placed_run(found: &FoundFrame<'_>, run: format::TableRun, place: FramePlace) -> Run {
-    let time =
-        |record: u32| found.record(record).and_then(format::message).map(|message| message.0);
-    let records = run.record..run.record + run.count;
-    let first_time = records.clone().find_map(time).unwrap_or_default();
-    let last_time = records.clone().rev().find_map(time).unwrap_or(first_time);
-    let bytes: u64 = records.map(|record| u64::from(found.table.lengths[record as usize])).sum();
-    Run {
-        first: run.first,
-        first_time,
-        count: run.count,
-        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-        segment: place.0,
-        block: place.1,
-        record: run.record,
-        span_us: span_us(last_time.0.saturating_sub(first_time.0)),
+fn replay_states(frame: &mut ReplayFrame, found: &FoundFrame<'_>, run: &format::TableRun) {
+    for record in run.record..run.record + run.count {
+        match found.record(record).map(decode_state) {
+            Some(DecodedState::Known(state)) => frame.states.push(state),
+            Some(DecodedState::Skipped) => {}
+            Some(DecodedState::Unknown(_) | DecodedState::Corrupt) | None => {
+                frame.damaged.push((ChannelId(0), Sequence(0)));
+            }
+        }
     }
 }
 
-/// The runs of each channel in a segment file up to `end`, sorted by channel: what its footer said.
-pub(crate) async fn scan_file<F: DiskFile>(
+fn replay_messages(frame: &mut ReplayFrame, found: &FoundFrame<'_>, run: &format::TableRun) {
+    let mut times = Times::default();
+    let mut bytes = 0;
+    for offset in 0..run.count {
+        let record = run.record + offset;
+        bytes += u64::from(found.table.lengths[record as usize]);
+        match found.record(record) {
+            Some(content) => {
+                if let Some((time, _)) = format::message(content) {
+                    times.add(time);
+                }
+            }
+            None => frame.damaged.push((run.channel, run.sequence(offset))),
+        }
+    }
+    if times != Times::default() {
+        frame.times.add(times.first);
+        frame.times.add(times.last);
+    }
+    let placed = Run {
+        first: run.first,
+        count: run.count,
+        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        frame: FrameNumber(0),
+    };
+    frame.runs.push(ReplayRun { channel: run.channel, run: placed, last_time: times.last });
+}
+
+/// What the footer of a segment file up to `end` said.
+pub(crate) async fn rebuild_footer<F: DiskFile>(
     file: &F,
     segment: SegmentNumber,
     generation: Generation,
     end: Position,
-) -> DiskResult<Vec<(ChannelId, Vec<Run>)>> {
+) -> DiskResult<Vec<u8>> {
     let length = usize::try_from(end.0).expect("segments are small");
     let bytes = file.read_at(0, length).await?;
-    let mut channels: BTreeMap<ChannelId, Vec<Run>> = BTreeMap::new();
+    let mut channels: BTreeMap<ChannelId, RunList> = BTreeMap::new();
+    let mut frames = FrameList::default();
     let mut at = BLOCK_SIZE_BYTES;
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         let FrameAt::Whole(found) = frame_at(rest, segment, generation) else {
@@ -178,10 +215,20 @@ pub(crate) async fn scan_file<F: DiskFile>(
             continue;
         };
         let block = u32::try_from(at / BLOCK_SIZE_BYTES).expect("segments are small");
-        for (channel, run) in replay_frame(&found, (segment, block)).runs {
-            channels.entry(channel).or_default().push(run);
+        let frame = replay_frame(&found, (segment, block));
+        let number = frames.push(frame.note());
+        for ReplayRun { channel, run, .. } in frame.runs {
+            let runs = channels.entry(channel).or_default();
+            // A misplaced frame may come out of its order.
+            if runs.last().is_none_or(|last| last < run.first) {
+                runs.push(Run { frame: number, ..run });
+            }
         }
         at += found.header.length_bytes();
     }
-    Ok(channels.into_iter().collect())
+    let mut writer = FooterWriter::default();
+    for (channel, runs) in channels {
+        writer.channel(channel, "", frames.base(), runs.iter());
+    }
+    Ok(writer.finish(generation, segment, frames.iter()))
 }

@@ -1,5 +1,7 @@
 //! When a checkpoint is taken, what is in it, and when it counts.
 
+use std::borrow::Cow;
+
 use super::Shard;
 use crate::checkpoint::{ChannelNote, CheckpointHead, CheckpointWriter, SegmentNote};
 use crate::disk::Disk;
@@ -97,6 +99,7 @@ impl<D: Disk> Shard<D> {
             last_incarnation: self.last_incarnation,
             clock: self.clock_time(now),
             segments: self.segment_notes(end.index),
+            frames: self.frames.clone(),
         };
         let mut writer = CheckpointWriter::new(&head);
         for client in self.clients.values() {
@@ -107,11 +110,11 @@ impl<D: Disk> Shard<D> {
             let channel = self.channels.get(id).expect("listed just now");
             writer.channel(&ChannelNote {
                 id,
-                name: channel.name.to_string(),
+                name: Cow::Borrowed(&channel.name),
                 first: channel.first,
                 last: channel.last,
                 last_time: channel.last_time,
-                index: channel.index.clone(),
+                index: Cow::Borrowed(&channel.index),
             });
         }
         let number = self.checkpoints.next_number.max(1);

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Shard;
-use crate::channel::{Channel, Channels};
+use crate::channel::{Channel, Channels, Recent};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk};
 use crate::error::{Damage, DiskError};
-use crate::format::footer::Footer;
-use crate::index::{Place, Run};
+use crate::format::footer::{Footer, FooterPlace};
+use crate::index::Place;
+use crate::index::frames::{FrameList, FrameNote};
+use crate::index::runs::Run;
 use crate::log::cache::{CachedBytes, CachedFrame, FrameCache, FramePlace};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::log::segment::Segment;
@@ -108,12 +110,15 @@ pub(super) struct MessageView<'a, F> {
     pub footers: &'a FooterCache,
     pub reads: &'a mut Reads,
     pub segments: &'a BTreeMap<SegmentNumber, Segment<F>>,
+    pub frames: &'a FrameList,
+    /// The frame of the message that was fetched last.
+    pub held: Option<Rc<CachedFrame>>,
 }
 
 /// Where a message turned out to be.
 enum Found {
-    /// In the channel's `recent` frame.
-    Recent,
+    /// In this frame; the channel's `recent` says where.
+    Here(Rc<CachedFrame>),
     Gone(Sequence),
     Later,
 }
@@ -131,23 +136,29 @@ impl<F> Messages for MessageView<'_, F> {
         if sequence < channel.first {
             return Fetch::Gone { next: channel.first };
         }
-        let is_recent = channel.recent.as_ref().is_some_and(|(run, _)| is_in(run, sequence));
-        if !is_recent {
-            let mut finder = Finder {
-                tail: self.tail,
-                history: self.history,
-                footers: self.footers,
-                reads: self.reads,
-            };
-            match finder.find(channel, sequence, |segment| self.segments.contains_key(&segment)) {
-                Found::Recent => {}
-                Found::Gone(next) => return Fetch::Gone { next },
-                Found::Later => return Fetch::Later,
+        let recent = channel.recent.as_ref().filter(|recent| recent.run.holds(sequence));
+        let frame = match recent.and_then(|recent| recent.frame.upgrade()) {
+            Some(frame) => frame,
+            None => {
+                let mut finder = Finder {
+                    tail: self.tail,
+                    history: self.history,
+                    footers: self.footers,
+                    frames: self.frames,
+                    reads: self.reads,
+                };
+                let is_segment = |segment| self.segments.contains_key(&segment);
+                match finder.find(channel, sequence, is_segment) {
+                    Found::Here(frame) => frame,
+                    Found::Gone(next) => return Fetch::Gone { next },
+                    Found::Later => return Fetch::Later,
+                }
             }
-        }
-        let (run, frame) = channel.recent.as_ref().expect("found just now");
-        let offset = u32::try_from(sequence.0 - run.first.0).expect("within the run");
-        match frame.message(run.record + offset) {
+        };
+        let recent = channel.recent.as_ref().expect("it says where in the frame");
+        let offset = u32::try_from(sequence.0 - recent.run.first.0).expect("within the run");
+        let record = recent.record + offset;
+        match self.held.insert(frame).message(record) {
             Some((timestamp, content)) => {
                 Fetch::Message { channel: &channel.name, timestamp, content }
             }
@@ -156,14 +167,11 @@ impl<F> Messages for MessageView<'_, F> {
     }
 }
 
-fn is_in(run: &Run, sequence: Sequence) -> bool {
-    run.first <= sequence && sequence <= run.last()
-}
-
 struct Finder<'a> {
     tail: &'a FrameCache,
     history: &'a FrameCache,
     footers: &'a FooterCache,
+    frames: &'a FrameList,
     reads: &'a mut Reads,
 }
 
@@ -175,8 +183,10 @@ impl Finder<'_> {
         sequence: Sequence,
         is_segment: impl Fn(SegmentNumber) -> bool,
     ) -> Found {
-        let run = match channel.index.find(sequence) {
-            Place::Run(run) => run,
+        let (run, note) = match channel.index.find(sequence) {
+            Place::Run(run) => {
+                (run, *self.frames.get(run.frame).expect("the frames of all runs are listed"))
+            }
             Place::Gone(next) => {
                 return Found::Gone(next.unwrap_or(channel.committed.next()).max(sequence.next()));
             }
@@ -185,27 +195,27 @@ impl Finder<'_> {
                     return Found::Gone(sequence.next());
                 }
                 match self.find_sealed(channel, segment, sequence) {
-                    Ok(run) => run,
+                    Ok(found) => found,
                     Err(found) => return found,
                 }
             }
         };
-        let place = (run.segment, run.block);
-        match self.tail.get(place).or_else(|| self.history.get(place)) {
-            Some(frame) if frame.holds(channel.id, &run) => {
-                channel.recent = Some((run, frame.clone()));
-                Found::Recent
+        let place = note.place();
+        let Some(frame) = self.tail.get(place).or_else(|| self.history.get(place)) else {
+            self.reads.want(ReadKey::Frame(place), channel.id);
+            return Found::Later;
+        };
+        match frame.record_of(channel.id, &run) {
+            Some(record) => {
+                channel.recent = Some(Recent { run, record, frame: Rc::downgrade(frame) });
+                Found::Here(frame.clone())
             }
             // It cannot be read, or another frame was written to its place.
-            Some(frame) => {
+            None => {
                 if !frame.runs.is_empty() {
                     self.reads.misplaced.insert(place);
                 }
                 Found::Gone(run.last().next())
-            }
-            None => {
-                self.reads.want(ReadKey::Frame(place), channel.id);
-                Found::Later
             }
         }
     }
@@ -215,20 +225,14 @@ impl Finder<'_> {
         channel: &mut Channel,
         segment: SegmentNumber,
         sequence: Sequence,
-    ) -> Result<Run, Found> {
-        if channel.recent_sealed.as_ref().is_none_or(|(known, _)| *known != segment) {
-            let Some(footer) = self.footers.get(segment) else {
-                self.reads.want(ReadKey::Footer(segment), channel.id);
-                return Err(Found::Later);
-            };
-            channel.recent_sealed = Some((segment, footer.runs(channel.id)));
-        }
-        let (_, runs) = channel.recent_sealed.as_ref().expect("set above");
-        let after = runs.partition_point(|run| run.last() < sequence);
-        match runs.get(after) {
-            Some(run) if is_in(run, sequence) => Ok(*run),
-            Some(run) => Err(Found::Gone(run.first)),
-            None => Err(Found::Gone(sequence.next())),
+    ) -> Result<(Run, FrameNote), Found> {
+        let Some(footer) = self.footers.get(segment) else {
+            self.reads.want(ReadKey::Footer(segment), channel.id);
+            return Err(Found::Later);
+        };
+        match footer.find(channel.id, sequence, segment, &mut channel.cursor) {
+            FooterPlace::Run(run, note) => Ok((run, note)),
+            FooterPlace::Gone(next) => Err(Found::Gone(next.unwrap_or(sequence.next()))),
         }
     }
 }
@@ -282,7 +286,7 @@ impl<D: Disk> Shard<D> {
             (ReadKey::Frame(place), _) => self.keep_nothing(place),
             // Without any footer those who wait would ask for ever.
             (ReadKey::Footer(segment), _) => {
-                self.footers.insert(segment, Rc::new(Footer::empty(segment)));
+                self.footers.insert(segment, Rc::new(Footer::empty()));
                 self.note_damage(segment, "a footer cannot be read; its messages are skipped");
             }
         }
@@ -317,12 +321,7 @@ impl<D: Disk> Shard<D> {
 
     /// The frame cannot be read: its messages are skipped and reported.
     fn keep_nothing(&mut self, place: FramePlace) {
-        let empty = CachedFrame {
-            runs: Vec::new(),
-            records: CachedBytes::copied(&[]),
-            offsets: Vec::new(),
-            lengths: Vec::new(),
-        };
+        let empty = CachedFrame::new(Vec::new(), CachedBytes::copied(&[]), Vec::new(), Vec::new());
         self.history.insert(place, Rc::new(empty));
         self.note_damage(place.0, "a frame of the log cannot be read; its messages are skipped");
     }
@@ -395,10 +394,10 @@ fn cached(found: &FoundFrame<'_>) -> CachedFrame {
     for record in &found.damaged {
         lengths[*record as usize] = 0;
     }
-    CachedFrame {
-        runs: found.table.runs.clone(),
-        records: CachedBytes::copied(records),
-        offsets: found.offsets.clone(),
+    CachedFrame::new(
+        found.table.runs.clone(),
+        CachedBytes::copied(records),
+        found.offsets.clone(),
         lengths,
-    }
+    )
 }

@@ -12,12 +12,13 @@ use crate::clock::RetentionClock;
 use crate::disk::Disk;
 use crate::error::Damage;
 use crate::format::Table;
-use crate::index::Run;
+use crate::index::frames::FrameList;
+use crate::index::runs::Run;
 use crate::log::Log;
 use crate::log::cache::FrameCache;
 use crate::record::StateRecord;
 use crate::recovery::Recovered;
-use crate::recovery::replay::ReplayFrame;
+use crate::recovery::replay::{ReplayFrame, ReplayRun};
 use crate::request::{Client, ClientKey};
 use crate::subscriptions::Recovering;
 use crate::types::{
@@ -36,6 +37,8 @@ struct Rebuilding {
     subscriptions: Recovering,
     damage: Vec<Damage>,
     newest_time: Timestamp,
+    /// The frames of the channels' runs.
+    frames: FrameList,
     config: ShardConfig,
     now: Monotonic,
 }
@@ -52,6 +55,7 @@ impl Rebuilding {
             subscriptions: Recovering::default(),
             damage: Vec::new(),
             newest_time: checkpoint.head.clock,
+            frames: checkpoint.head.frames.clone(),
             config: config.clone(),
             now: now.mono,
         };
@@ -63,7 +67,7 @@ impl Rebuilding {
             channel.first = note.first;
             channel.last = note.last;
             channel.last_time = note.last_time;
-            channel.index = note.index.clone();
+            channel.index = note.index.clone().into_owned();
             state.channels.insert(channel);
         }
         for record in &checkpoint.states {
@@ -84,7 +88,7 @@ impl Rebuilding {
             }
             StateRecord::Trimmed { id, first } => {
                 if let Some(channel) = self.channels.get_mut(*id) {
-                    channel.trim_before(*first, |_| {});
+                    channel.trim_before(*first, &self.frames, |_| {});
                 }
             }
             StateRecord::ClientOpened(client) => {
@@ -115,8 +119,12 @@ impl Rebuilding {
         for record in &frame.states {
             self.apply(record);
         }
-        for (id, run) in &frame.runs {
-            self.apply_run(*id, *run);
+        if !frame.runs.is_empty() {
+            let number = self.frames.push(frame.note());
+            for found in &frame.runs {
+                let run = Run { frame: number, ..found.run };
+                self.apply_run(frame.place.0, ReplayRun { run, ..*found });
+            }
         }
         for (channel, sequence) in &frame.damaged {
             self.report(
@@ -128,30 +136,31 @@ impl Rebuilding {
         }
     }
 
-    fn apply_run(&mut self, id: ChannelId, run: Run) {
+    fn apply_run(&mut self, segment: SegmentNumber, found: ReplayRun) {
+        let ReplayRun { channel: id, run, last_time } = found;
         if let Some(name) = self.names.remove(&id) {
             self.create(id, &name);
         }
         let Some(channel) = self.channels.get_mut(id) else {
             let range = (run.first, run.last());
-            self.report(run.segment, id, range, "the name of these messages' channel is lost");
+            self.report(segment, id, range, "the name of these messages' channel is lost");
             return;
         };
         if run.first <= channel.last
-            && channel.index.runs.back().is_some_and(|known| run.first <= known.last())
+            && channel.index.runs.last().is_some_and(|known| run.first <= known)
         {
             return;
         }
         let expected = channel.last.next();
         channel.last = channel.last.max(run.last());
-        channel.last_time = channel.last_time.max(run.last_time());
-        self.newest_time = self.newest_time.max(run.last_time());
+        channel.last_time = channel.last_time.max(last_time);
+        self.newest_time = self.newest_time.max(last_time);
         if run.first >= channel.first {
             channel.index.push(run);
         }
         if run.first > expected {
             let range = (expected, run.first.previous());
-            self.report(run.segment, id, range, "acknowledged messages are missing from the log");
+            self.report(segment, id, range, "acknowledged messages are missing from the log");
         }
     }
 
@@ -268,6 +277,7 @@ impl<D: Disk> Shard<D> {
             id,
             log: Log::new(id, config.store.clone(), config.tuning, recovered.term, recovered.end),
             channels: state.channels,
+            frames: state.frames,
             stored: Stored::default(),
             clients: state
                 .clients
@@ -296,6 +306,7 @@ impl<D: Disk> Shard<D> {
             swept: Monotonic(0),
             hint: HintState { written: hint.unwrap_or_default(), ..HintState::default() },
             is_full: false,
+            is_leaving_to_footer: false,
             damage: state.damage,
             config,
         }
@@ -303,12 +314,12 @@ impl<D: Disk> Shard<D> {
 
     /// What follows from the rebuilt state: counts, limits, slots.
     fn settle(&mut self) {
-        let segments = &self.segments;
+        let (segments, frames) = (&self.segments, &self.frames);
         for id in self.channels.ids() {
             let channel = self.channels.get_mut(id).expect("listed just now");
             // A checkpoint knows segments whose files are gone or have lost their headers.
             for (segment, first, last) in
-                channel.index.take_missing(|segment| segments.contains_key(&segment))
+                channel.index.take_missing(|segment| segments.contains_key(&segment), frames)
             {
                 self.damage.push(Damage {
                     shard: self.id,
@@ -321,11 +332,12 @@ impl<D: Disk> Shard<D> {
                 });
             }
             channel.committed = channel.last;
-            channel.recount();
+            channel.recount(frames);
             self.stored.replace(Stored::default(), Stored::of(channel));
             channel.first = channel.index.first().unwrap_or(channel.last.next()).max(channel.first);
             self.config.slots.take_existing();
         }
+        self.finish_leaving();
         self.count_live();
         for id in self.channels.ids() {
             self.trim_channel(id);

@@ -6,6 +6,7 @@ use compact_str::CompactString;
 use super::Shard;
 use crate::channel::{Channel, NameLookup};
 use crate::disk::Disk;
+use crate::index::frames::FrameList;
 use crate::limits::ChannelLimitRules;
 use crate::log::segment::SegmentState;
 use crate::request::{Client, ClientKey};
@@ -96,7 +97,7 @@ impl ShardTotals {
 }
 
 impl Lag {
-    fn of(channel: &Channel, last_sent: Sequence) -> Self {
+    fn of(channel: &Channel, last_sent: Sequence, frames: &FrameList) -> Self {
         let next = last_sent.next().max(channel.first);
         let messages = channel.committed.next().0.saturating_sub(next.0).min(channel.messages);
         if messages == 0 {
@@ -106,7 +107,7 @@ impl Lag {
         Self {
             messages,
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
-            oldest: channel.index.time_before(next),
+            oldest: channel.index.time_before(next, frames),
         }
     }
 }
@@ -167,7 +168,7 @@ impl<D: Disk> Shard<D> {
         Some((
             view,
             subscriptions.map(|view| {
-                let lag = Lag::of(channel, view.last_sent);
+                let lag = Lag::of(channel, view.last_sent, &self.frames);
                 (view, lag)
             }),
         ))

@@ -5,6 +5,8 @@ use crate::channel::NameLookup;
 use crate::disk::{Disk, DiskFile};
 use crate::error::RequestError;
 use crate::index::TimePlace;
+use crate::index::frames::FrameNote;
+use crate::index::runs::Run;
 use crate::log::Log;
 use crate::record::StateRecord;
 use crate::request::{
@@ -130,38 +132,63 @@ impl<D: Disk> Shard<D> {
         })
     }
 
+    /// The index knows times of frames, in which those of other channels are too. So a run may turn out to be before
+    /// `time` as a whole: then it is the next one, or one behind it.
     fn resolve_time(&mut self, id: ChannelId, time: Timestamp) -> Start {
         let channel = self.channels.get(id).expect("just found or made");
-        let run = match channel.index.find_time(time) {
-            TimePlace::None if channel.last_time >= time => {
-                // In the open batch: it starts behind all that has a place.
-                let placed = channel.index.last();
-                return Start::After(placed.unwrap_or(channel.first.previous()));
+        let (mut from, last) = (channel.first, channel.last);
+        loop {
+            let channel = self.channels.get(id).expect("just found or made");
+            let found = match channel.index.find_time(time, from, &self.frames) {
+                TimePlace::None if channel.last_time >= time => {
+                    // In the open batch: it starts behind all that has a place.
+                    let placed = channel.index.last();
+                    return Start::After(placed.unwrap_or(channel.first.previous()));
+                }
+                TimePlace::None => return Start::After(last),
+                TimePlace::Run(run, note) => Some((run, note)),
+                TimePlace::Sealed(segment, end) => {
+                    let Some(footer) = self.footers.get(segment) else {
+                        self.reads.want(super::ReadKey::Footer(segment), id);
+                        return Start::Later;
+                    };
+                    let found = footer.find_time(id, from, time);
+                    from = if found.is_none() { end.next() } else { from };
+                    found
+                }
+            };
+            let Some((run, note)) = found else { continue };
+            if note.first_time >= time {
+                return Start::After(run.first.max(from).previous());
             }
-            TimePlace::None => return Start::After(channel.last),
-            TimePlace::Run(run) if run.first_time >= time => {
-                return Start::After(run.first.previous());
+            match self.count_before(id, (&run, &note), time) {
+                None => return Start::Later,
+                Some(early) if early < run.count => {
+                    let start = Sequence(run.first.0 + u64::from(early)).previous();
+                    return Start::After(start);
+                }
+                Some(_) => from = run.last().next(),
             }
-            TimePlace::Run(run) => Some(run),
-            TimePlace::Sealed(segment) => {
-                let Some(footer) = self.footers.get(segment) else {
-                    self.reads.want(super::ReadKey::Footer(segment), id);
-                    return Start::Later;
-                };
-                footer.runs(id).into_iter().find(|run| run.last_time() >= time)
-            }
-        };
-        let Some(run) = run else { return Start::After(channel.last) };
-        let place = (run.segment, run.block);
+        }
+    }
+
+    /// How many messages of the run are before `time`; `None`: its frame is read first.
+    fn count_before(
+        &mut self,
+        id: ChannelId,
+        (run, note): (&Run, &FrameNote),
+        time: Timestamp,
+    ) -> Option<u32> {
+        let place = note.place();
         let Some(frame) = self.tail.get(place).or_else(|| self.history.get(place)) else {
             self.reads.want(super::ReadKey::Frame(place), id);
-            return Start::Later;
+            return None;
         };
-        let is_early = |offset: &u32| {
-            frame.message(run.record + offset).is_none_or(|message| message.0 < time)
-        };
-        let early = (0..run.count).take_while(is_early).count() as u64;
-        Start::After(Sequence(run.first.0 + early).previous())
+        let Some(record) = frame.record_of(id, run) else { return Some(run.count) };
+        let is_early =
+            |offset: &u32| frame.message(record + offset).is_none_or(|message| message.0 < time);
+        let early = (0..run.count).take_while(is_early).count();
+        Some(u32::try_from(early).expect("of the run"))
     }
 
     /// Ends a subscription of `client`. Answer: `Done` or `Refused`.

@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use super::{Shard, Stored};
 use crate::disk::Disk;
-use crate::format::footer::put_footer;
-use crate::index::{Run, Taken};
+use crate::format::footer::FooterWriter;
+use crate::index::Taken;
+use crate::index::frames::FrameNumber;
+use crate::index::runs::Run;
 use crate::limits::ChannelLimitRules;
 use crate::log::segment::{Segment, SegmentState};
 use crate::log::{OpenedSegment, RolledSegment};
@@ -20,9 +22,29 @@ pub(crate) struct FooterWork<F> {
     pub segment: SegmentNumber,
     pub file: Rc<F>,
     pub position: Position,
-    pub bytes: Vec<u8>,
     /// Whether what lies behind the footer may be given back: not from a damaged file.
     pub may_be_cut: bool,
+    /// The number behind the last of its frames.
+    frames_end: FrameNumber,
+    /// The channels there were when the work was taken.
+    channels: Vec<ChannelId>,
+    /// How many of them had their turn.
+    done: usize,
+    writer: FooterWriter,
+}
+
+/// Channels that are looked at in one go: with 100,000 of them clients have their turn between.
+const FOOTER_CHANNELS: usize = 512;
+
+impl<F> FooterWork<F> {
+    fn next_channels(&self) -> Vec<ChannelId> {
+        self.channels.iter().skip(self.done).take(FOOTER_CHANNELS).copied().collect()
+    }
+
+    /// All channels have another turn.
+    pub(crate) fn begin_again(&mut self) {
+        self.done = 0;
+    }
 }
 
 impl<D: Disk> Shard<D> {
@@ -53,12 +75,14 @@ impl<D: Disk> Shard<D> {
     pub(super) fn trim_channel(&mut self, id: ChannelId) {
         let Some(channel) = self.channels.get_mut(id) else { return };
         let tail = &self.tail;
+        let frames = &self.frames;
         let size_of = |run: &Run| {
-            Some(u64::from(tail.get((run.segment, run.block))?.record_length(run.record)))
+            let frame = tail.get(frames.get(run.frame)?.place())?;
+            Some(u64::from(frame.record_length(frame.record_of(id, run)?)))
         };
         let segments = &mut self.segments;
         let before = Stored::of(channel);
-        channel.trim_to_limits(size_of, |gone| note_gone(segments, gone));
+        channel.trim_to_limits(frames, size_of, |gone| note_gone(segments, gone));
         self.stored.replace(before, Stored::of(channel));
         if channel.is_trim_unlogged {
             self.trimmed.insert(id);
@@ -88,7 +112,7 @@ impl<D: Disk> Shard<D> {
             let channel = self.channels.get_mut(id).expect("listed just now");
             let segments = &mut self.segments;
             let before = Stored::of(channel);
-            channel.trim_to_age(clock, |gone| note_gone(segments, gone));
+            channel.trim_to_age(clock, &self.frames, |gone| note_gone(segments, gone));
             self.stored.replace(before, Stored::of(channel));
             if channel.is_trim_unlogged {
                 self.trimmed.insert(id);
@@ -127,7 +151,7 @@ impl<D: Disk> Shard<D> {
             self.stored.replace(Stored::of(&channel), Stored::default());
             let after = channel.last.next();
             let segments = &mut self.segments;
-            channel.trim_before(after, |gone| note_gone(segments, gone));
+            channel.trim_before(after, &self.frames, |gone| note_gone(segments, gone));
         }
         self.trimmed.remove(&id);
     }
@@ -146,7 +170,8 @@ impl<D: Disk> Shard<D> {
 
     /// The next footer to write: of the oldest segment that takes no more and is committed.
     pub(crate) fn take_footer(&mut self) -> Option<FooterWork<D::File>> {
-        if self.segments.values().any(|segment| segment.state == SegmentState::Sealing) {
+        let is_busy = self.segments.values().any(|segment| segment.state == SegmentState::Sealing);
+        if is_busy || self.is_leaving_to_footer {
             return None;
         }
         let committed = self.log.committed();
@@ -156,37 +181,83 @@ impl<D: Disk> Shard<D> {
             return None;
         }
         segment.state = SegmentState::Sealing;
-        let (number, generation) = (*number, segment.generation);
-        let (file, position) = (segment.file.clone(), segment.end);
-        let may_be_cut = !segment.is_damaged;
-        let mut channels = Vec::new();
-        for id in self.channels.ids() {
-            let channel = self.channels.get(id).expect("listed just now");
-            let runs: Vec<_> = channel.index.runs_of(number).copied().collect();
-            if !runs.is_empty() {
-                channels.push((id, channel.name.as_ref(), runs));
-            }
-        }
         Some(FooterWork {
-            segment: number,
-            file,
-            position,
-            bytes: put_footer(generation, number, &channels),
-            may_be_cut,
+            segment: *number,
+            file: segment.file.clone(),
+            position: segment.end,
+            frames_end: self.frames.end_of(*number),
+            may_be_cut: !segment.is_damaged,
+            channels: self.channels.ids(),
+            writer: FooterWriter::default(),
+            done: 0,
         })
     }
 
-    /// A footer is on disk: its part of the index leaves memory.
-    pub(crate) fn footer_written(&mut self, number: SegmentNumber) {
-        let Some(segment) = self.segments.get_mut(&number) else { return };
-        assert_eq!(segment.state, SegmentState::Sealing);
-        segment.state = SegmentState::Sealed;
-        for id in self.channels.ids() {
-            if let Some(channel) = self.channels.get_mut(id)
-                && channel.index.runs.front().is_some_and(|run| run.segment == number)
-            {
-                channel.index.seal(number);
+    /// Puts some more channels into the footer; when all are in, its bytes.
+    pub(crate) fn go_on_with_footer(&self, work: &mut FooterWork<D::File>) -> Option<Vec<u8>> {
+        let base = self.frames.base();
+        for id in work.next_channels() {
+            if let Some(channel) = self.channels.get(id) {
+                let runs = channel.index.runs.iter();
+                let runs = runs.take_while(|run| run.frame < work.frames_end);
+                work.writer.channel(id, &channel.name, base, runs);
             }
+        }
+        work.done += FOOTER_CHANNELS;
+        if work.done < work.channels.len() {
+            return None;
+        }
+        let generation = self.segments.get(&work.segment)?.generation;
+        let count = usize::try_from(work.frames_end.0 - base.0).expect("a segment's frames");
+        let frames = self.frames.iter().take(count);
+        Some(std::mem::take(&mut work.writer).finish(generation, work.segment, frames))
+    }
+
+    /// The footer is on disk: some more channels' part of the index leaves memory. True when all have. A checkpoint that
+    /// is taken meanwhile finds some channels' part there and some others' in memory; see [`finish_leaving`].
+    ///
+    /// [`finish_leaving`]: Self::finish_leaving
+    pub(crate) fn leave_to_footer(&mut self, work: &mut FooterWork<D::File>) -> bool {
+        self.is_leaving_to_footer = true;
+        if let Some(segment) = self.segments.get_mut(&work.segment) {
+            segment.state = SegmentState::Sealed;
+        }
+        for id in work.next_channels() {
+            if let Some(channel) = self.channels.get_mut(id)
+                && channel.index.runs.front().is_some_and(|run| run.frame < work.frames_end)
+            {
+                channel.index.seal(work.segment, work.frames_end, &self.frames);
+            }
+        }
+        work.done += FOOTER_CHANNELS;
+        if work.done < work.channels.len() {
+            return false;
+        }
+        self.frames.forget_before(work.frames_end);
+        self.is_leaving_to_footer = false;
+        true
+    }
+
+    /// At open: what a sealed segment's footer has does not stay in memory, however far a server got with that before
+    /// it was killed.
+    pub(super) fn finish_leaving(&mut self) {
+        let is_sealed = |segment: &Segment<D::File>| segment.state == SegmentState::Sealed;
+        let sealed: Vec<_> = self
+            .segments
+            .iter()
+            .filter(|(_, segment)| is_sealed(segment))
+            .map(|(n, _)| *n)
+            .collect();
+        for segment in sealed {
+            let end = self.frames.end_of(segment);
+            if end == self.frames.base() {
+                continue;
+            }
+            for id in self.channels.ids() {
+                let channel = self.channels.get_mut(id).expect("listed just now");
+                channel.index.seal(segment, end, &self.frames);
+            }
+            self.frames.forget_before(end);
         }
     }
 
@@ -227,12 +298,9 @@ impl<D: Disk> Shard<D> {
         let mut live: FastMap<SegmentNumber, u64> = FastMap::default();
         for id in self.channels.ids() {
             let index = &self.channels.get(id).expect("listed just now").index;
-            for part in &index.sealed {
-                *live.entry(part.segment).or_default() += part.count;
-            }
-            for run in &index.runs {
-                *live.entry(run.segment).or_default() += u64::from(run.count);
-            }
+            index.for_each_segment(&self.frames, |segment, totals| {
+                *live.entry(segment).or_default() += totals.count;
+            });
         }
         for (number, segment) in &mut self.segments {
             segment.live_messages = live.get(number).copied().unwrap_or(0);

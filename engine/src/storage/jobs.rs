@@ -8,13 +8,13 @@ use crate::checkpoint::checkpoint_path;
 use crate::disk::{Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
 use crate::format::blocks::ChainPoint;
-use crate::format::footer::{Footer, footer_length_bytes, put_footer};
+use crate::format::footer::{Footer, footer_length_bytes};
 use crate::format::{FrameHeader, align_block};
 use crate::log::segment::{
     FILL_BYTES, FILL_BYTES_LATE, SegmentPlan, is_full, prepare, segment_path, shard_directory,
     write_block,
 };
-use crate::recovery::replay::scan_file;
+use crate::recovery::replay::rebuild_footer;
 use crate::runtime::Runtime;
 use crate::shard::{CheckpointWork, FooterWork, READ_BYTES, ReadKey, ReadResult, ReadWork};
 use crate::superblock::SuperblockFile;
@@ -28,6 +28,8 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 const FILL_WAIT: Duration = Duration::from_millis(1);
 /// Such looks at most before the next piece is written: so a segment of 128 MiB is ready after 10 s at the latest.
 const FILL_WAITS_MAX: usize = 20;
+/// Clients have their turn between two pieces of long work.
+const TURN: Duration = Duration::from_micros(50);
 /// A read that fails is tried this often before its messages count as lost.
 const READ_TRIES_MAX: usize = 3;
 
@@ -200,17 +202,27 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         self.pump();
     }
 
-    async fn write_footer(self: &Rc<Self>, at: usize, work: FooterWork<D::File>) {
-        let result = write_block(&*work.file, work.position.0, &work.bytes).await;
+    async fn write_footer(self: &Rc<Self>, at: usize, mut work: FooterWork<D::File>) {
+        let bytes = loop {
+            let bytes = self.with_shard(at, |shard| shard.go_on_with_footer(&mut work));
+            if let Some(bytes) = bytes {
+                break bytes;
+            }
+            self.runtime.sleep(TURN).await;
+        };
+        let result = write_block(&*work.file, work.position.0, &bytes).await;
         if result.is_ok() {
             // A restart leaves segments that are hardly used: what lies behind the footer is zeros.
-            let end = work.position.0 + align_block(work.bytes.len()) as u64;
+            let end = work.position.0 + align_block(bytes.len()) as u64;
             let length = work.file.length_bytes().await.unwrap_or(end);
             if work.may_be_cut && length > end + CUT_BYTES_MIN {
                 // It only frees space; a failure costs nothing else.
                 let _ = work.file.truncate(end).await;
             }
-            self.with_shard(at, |shard| shard.footer_written(work.segment));
+            work.begin_again();
+            while !self.with_shard(at, |shard| shard.leave_to_footer(&mut work)) {
+                self.runtime.sleep(TURN).await;
+            }
         }
         self.note(at, result);
         self.pump();
@@ -293,10 +305,7 @@ async fn read_footer<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
     if let Some(footer) = Footer::decode(bytes, work.generation, work.segment) {
         return Ok(footer);
     }
-    let channels = scan_file(&*work.file, work.segment, work.generation, work.position).await?;
-    let channels: Vec<_> =
-        channels.into_iter().map(|(channel, runs)| (channel, "", runs)).collect();
-    let bytes = put_footer(work.generation, work.segment, &channels);
+    let bytes = rebuild_footer(&*work.file, work.segment, work.generation, work.position).await?;
     Footer::decode(bytes, work.generation, work.segment).ok_or(DiskError::Io {
         file: String::new(),
         what: "reading a footer",
