@@ -5,10 +5,11 @@
 //!   0 magic u32 | 4 crc u32 of bytes 8..12+n | 8 length n u32 | 12 body, then zeros
 //!
 //! segment file: header block | frame | frame | ... | footer (once sealed)
+//!   header: ready for frames, a part of the log, or clustered: then the numbers of the segments it stands for
 //! frame: 64-byte header | table | records, each padded to 8 | zeros to 4096
 //!        over one block: ... | zeros | table again | header again (flag COPY), ending on the frame's last byte
 //!   header   0 magic u32            4 crc u32 of bytes 8..64
-//!            8 blocks u16          10 version u8   11 kind u8   12 flags u16   14 zero u16
+//!            8 blocks u16          10 version u8   11 kind u8 (1 log, 2 clustered)   12 flags u16   14 zero u16
 //!           16 record count u32    20 table length u32
 //!           24 generation u64
 //!           32 segment u32         36 term u32
@@ -23,7 +24,7 @@
 //!            content: kind u8 (0x80: must be understood) | ...
 //!            message  1 slot count u8 | 2 slots length u16 | 4 timestamp i64 | 12 slots | payload
 //!            slot     0 kind u8 (1: reply; others are skipped) | 1 length u16 | 3 value
-//! footer: magic u32 | crc u32 of the rest | length u32 | generation u64 | segment u32 | channels, see `put_footer`
+//! footer: magic u32 | crc u32 of the rest | length u32 | generation u64 | segment u32 | frames, channels: see `footer`
 //! checkpoint: chunks: magic u32 | crc u32 of the rest | length u32 | kind u8 | as_of u64 | body; the last is of kind END
 //! ```
 //!
@@ -58,6 +59,7 @@ pub(crate) const MESSAGE_HEAD_BYTES: usize = 12;
 const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"WLFR");
 const FRAME_VERSION: u8 = 1;
 const FRAME_KIND_BATCH: u8 = 1;
+const FRAME_KIND_CLUSTERED: u8 = 2;
 const FLAG_COPY: u16 = 1;
 const TABLE_HEAD_BYTES: usize = 8;
 const RUN_BYTES: usize = 24;
@@ -94,6 +96,9 @@ fn key_crc(channel: ChannelId, sequence: Sequence) -> u32 {
 pub(crate) struct FrameHeader {
     /// Whole frame in blocks.
     pub blocks: u16,
+    /// Whether it is no part of the log, but of what a clustered segment has of it; its index counts that segment's
+    /// frames.
+    pub is_clustered: bool,
     /// Records in it.
     pub record_count: u32,
     /// Bytes of its table.
@@ -128,7 +133,7 @@ impl FrameHeader {
         put.u32(0);
         put.u16(self.blocks);
         put.u8(FRAME_VERSION);
-        put.u8(FRAME_KIND_BATCH);
+        put.u8(if self.is_clustered { FRAME_KIND_CLUSTERED } else { FRAME_KIND_BATCH });
         put.u16(flags);
         put.u16(0);
         put.u32(self.record_count);
@@ -158,11 +163,13 @@ impl FrameHeader {
         }
         let blocks = get.u16()?;
         let (version, kind, flags, _) = (get.u8()?, get.u8()?, get.u16()?, get.u16()?);
-        if version != FRAME_VERSION || kind != FRAME_KIND_BATCH || blocks == 0 {
+        let is_clustered = kind == FRAME_KIND_CLUSTERED;
+        if version != FRAME_VERSION || !(is_clustered || kind == FRAME_KIND_BATCH) || blocks == 0 {
             return None;
         }
         let header = Self {
             blocks,
+            is_clustered,
             record_count: get.u32()?,
             table_length: get.u32()?,
             generation: Generation(get.u64()?),

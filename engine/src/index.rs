@@ -281,6 +281,41 @@ impl ChannelIndex {
         });
         self.sealed.extend(part);
     }
+
+    /// Segments that follow each other were rewritten as `output`; returns what moved there, by input.
+    pub(crate) fn replace(
+        &mut self,
+        inputs: &[SegmentNumber],
+        output: SegmentNumber,
+    ) -> Vec<(SegmentNumber, Totals)> {
+        let mut moved = Vec::new();
+        let mut kept: VecDeque<SealedPart> = VecDeque::new();
+        for part in &self.sealed {
+            let is_moved = inputs.contains(&part.segment);
+            if is_moved {
+                let totals = Totals { count: u64::from(part.count), bytes: part.bytes };
+                moved.push((part.segment, totals));
+            }
+            match kept.back_mut() {
+                Some(known) if is_moved && known.segment == output => {
+                    known.last = part.last;
+                    known.count += part.count;
+                    known.bytes += part.bytes;
+                    known.first_time = known.first_time.min(part.first_time);
+                    known.last_time = known.last_time.max(part.last_time);
+                }
+                _ => {
+                    let segment = if is_moved { output } else { part.segment };
+                    kept.push_back(SealedPart { segment, ..*part });
+                }
+            }
+        }
+        if !moved.is_empty() {
+            kept.shrink_to_fit();
+            self.sealed = kept;
+        }
+        moved
+    }
 }
 
 #[cfg(test)]
@@ -377,6 +412,27 @@ mod tests {
         let missing = index.take_missing(|_| false, &frames);
         assert_eq!(missing, [(SegmentNumber(2), Sequence(20), Sequence(24))]);
         assert_eq!(index, ChannelIndex::default());
+    }
+
+    #[test]
+    fn parts_of_rewritten_segments_become_one() {
+        let part = |segment, first: u64, count: u32| SealedPart {
+            segment: SegmentNumber(segment),
+            count,
+            first: Sequence(first),
+            last: Sequence(first + u64::from(count) - 1),
+            bytes: u64::from(count) * 10,
+            first_time: Timestamp(1),
+            last_time: Timestamp(2),
+        };
+        let mut index = ChannelIndex::default();
+        index.sealed.extend([part(1, 1, 5), part(2, 6, 5), part(3, 20, 5), part(4, 25, 5)]);
+        let moved = index.replace(&[SegmentNumber(2), SegmentNumber(3)], SegmentNumber(9));
+        let totals = Totals { count: 5, bytes: 50 };
+        assert_eq!(moved, [(SegmentNumber(2), totals), (SegmentNumber(3), totals)]);
+        let merged = SealedPart { last: Sequence(24), count: 10, bytes: 100, ..part(9, 6, 5) };
+        assert_eq!(index.sealed, [part(1, 1, 5), merged, part(4, 25, 5)]);
+        assert_eq!(index.replace(&[SegmentNumber(2)], SegmentNumber(9)), []);
     }
 
     /// Found by fuzzing: an index from a checkpoint with a right checksum divided by a count of 0.

@@ -6,6 +6,7 @@
 mod channel;
 mod checkpoint;
 mod clock;
+mod clustering;
 pub mod disk;
 pub mod error;
 mod format;

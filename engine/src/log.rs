@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::disk::{BLOCK_SIZE_BYTES, DiskFile};
 use crate::error::DiskError;
-use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
+use crate::format::blocks::{ChainPoint, SegmentHeader, SegmentLife, StoreBlock};
 use crate::format::{self, FrameHeader};
 use crate::record::StateRecord;
 use crate::storage::Tuning;
@@ -269,6 +269,7 @@ impl<F: DiskFile> Log<F> {
         let header = FrameHeader {
             blocks: u16::try_from(length / BLOCK_SIZE_BYTES)
                 .expect("frame_size_bytes_max is below 2^28"),
+            is_clustered: false,
             record_count: format::count_u32(batch.offsets.len()),
             table_length: format::count_u32(table.len()),
             generation: active.generation,
@@ -443,7 +444,7 @@ fn segment_header<F>(
     previous: ChainPoint,
 ) -> SegmentHeader {
     SegmentHeader {
-        is_live: true,
+        life: SegmentLife::Log,
         shard,
         number: active.number,
         generation: active.generation,

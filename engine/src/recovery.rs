@@ -10,6 +10,8 @@
 //! | the next index, whole | applied |
 //! | the next index, missing or damaged, and some frame or the hint says that it was committed | damage: what can be read of it is applied, the rest is reported as lost, and reading goes on behind it |
 //! | the next index, missing or damaged, and nothing says that it was committed | the tail ends here, never acked; cut and logged |
+//! | a clustered segment that the checkpoint names, or whose inputs it names | it stands for its inputs; their files wait for two checkpoints more |
+//! | any other clustered segment | its place was taken by a later one: a spare file |
 //!
 //! The cut is a new segment: the new term's log end is written to both superblock slots, and the first write opens a
 //! new segment. No file is shortened.
@@ -21,14 +23,18 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
 use crate::error::{DiskError, OpenError};
 use crate::format::FrameHeader;
-use crate::format::blocks::{ChainPoint, Sealed, SegmentHeader, StoreBlock, Superblock};
+use crate::format::blocks::{
+    ChainPoint, Sealed, SegmentHeader, SegmentLife, StoreBlock, Superblock,
+};
 use crate::log::segment::{self, Segment, SegmentState, segment_path, shard_directory};
 use crate::superblock::SuperblockFile;
 use crate::types::{Index, Position, SegmentNumber, ShardId, Term};
 
+mod clustered;
 pub(crate) mod decide;
 pub(crate) mod replay;
 
+use clustered::adopt;
 use decide::{Seen, Verdict, decide};
 use replay::{ReplayFrame, scan_segment};
 
@@ -44,6 +50,8 @@ pub(crate) struct Recovered<F: DiskFile> {
     pub segments: BTreeMap<SegmentNumber, Segment<F>>,
     /// Files without a frame that counts, to be used again.
     pub spare: Vec<(SegmentNumber, Rc<F>)>,
+    /// Files of segments that were rewritten: their successors are among `segments`.
+    pub replaced: Vec<(SegmentNumber, Rc<F>)>,
     /// Greater than all segment numbers ever used.
     pub next_segment: SegmentNumber,
     /// The state to start from.
@@ -82,13 +90,14 @@ pub(crate) async fn recover<D: Disk>(
         if entries.is_empty() { None } else { SuperblockFile::open(disk, shard).await? };
     let names: Vec<_> =
         entries.iter().filter_map(|entry| segment::number_of(&entry.name)).collect();
-    let Opened { mut live, spare, damaged } = open_segments(disk, shard, &names).await?;
+    let Opened { mut live, clustered, spare, damaged } = open_segments(disk, shard, &names).await?;
     if !entries.is_empty() {
         disk.sync_directory(&directory).await?;
     }
     let slot = superblock.as_ref().map(SuperblockFile::newest).cloned().unwrap_or_default();
-    let (checkpoint, checkpoint_number, checkpoints) =
+    let (mut checkpoint, checkpoint_number, checkpoints) =
         newest_checkpoint(disk, shard, &entries).await?;
+    let mut adopted = adopt(clustered, &mut live, spare, &mut checkpoint).await?;
     set_bounds(&mut live, &slot);
 
     let start = checkpoint.head.end;
@@ -120,13 +129,15 @@ pub(crate) async fn recover<D: Disk>(
         None if !live.is_empty() => Some(SuperblockFile::create(disk, shard, term, end).await?),
         None => None,
     };
-    let (segments, spare) = sort_segments(live, spare, &checkpoint, &frames);
+    let (mut segments, spare) = sort_segments(live, adopted.spare, &checkpoint, &frames);
+    segments.append(&mut adopted.segments);
     Ok(Recovered {
         superblock,
         term,
         end,
         segments,
         spare,
+        replaced: adopted.replaced,
         next_segment: SegmentNumber(next_segment),
         checkpoint,
         checkpoint_number,
@@ -140,6 +151,7 @@ pub(crate) async fn recover<D: Disk>(
 /// Segment files by what their first block says.
 struct Opened<F> {
     live: BTreeMap<SegmentNumber, SegmentFile<F>>,
+    clustered: BTreeMap<SegmentNumber, SegmentFile<F>>,
     spare: Vec<(SegmentNumber, Rc<F>)>,
     /// Those whose header is damaged, whether the first frame could stand in for it or not.
     damaged: Vec<SegmentNumber>,
@@ -151,7 +163,12 @@ async fn open_segments<D: Disk>(
     shard: ShardId,
     names: &[SegmentNumber],
 ) -> Result<Opened<D::File>, OpenError> {
-    let mut opened = Opened { live: BTreeMap::new(), spare: Vec::new(), damaged: Vec::new() };
+    let mut opened = Opened {
+        live: BTreeMap::new(),
+        clustered: BTreeMap::new(),
+        spare: Vec::new(),
+        damaged: Vec::new(),
+    };
     for name in names {
         let path = segment_path(shard, *name);
         let file = Rc::new(disk.open(&path).await?);
@@ -160,11 +177,15 @@ async fn open_segments<D: Disk>(
         let (block, first) = start.split_at(start.len().min(BLOCK_SIZE_BYTES));
         match SegmentHeader::decode(block) {
             Sealed::Valid(header)
-                if header.is_live && header.shard == shard && header.number == *name =>
+                if header.life != SegmentLife::Ready
+                    && header.shard == shard
+                    && header.number == *name =>
             {
                 opened.insert(header, file);
             }
-            Sealed::Valid(header) if !header.is_live => opened.spare.push((*name, file)),
+            Sealed::Valid(header) if header.life == SegmentLife::Ready => {
+                opened.spare.push((*name, file))
+            }
             // Being made when the server stopped: then nothing is in it.
             Sealed::Absent if first.iter().all(|byte| *byte == 0) => {
                 opened.spare.push((*name, file));
@@ -188,7 +209,9 @@ async fn open_segments<D: Disk>(
 impl<F> Opened<F> {
     fn insert(&mut self, header: SegmentHeader, file: Rc<F>) {
         let below = Index(u64::MAX);
-        self.live.insert(header.number, SegmentFile { header, file, below });
+        let segments =
+            if header.life == SegmentLife::Log { &mut self.live } else { &mut self.clustered };
+        segments.insert(header.number, SegmentFile { header, file, below });
     }
 }
 
@@ -200,7 +223,12 @@ fn header_from_first_frame(
 ) -> Option<SegmentHeader> {
     let (frame, is_copy) = FrameHeader::decode(first)?;
     (frame.segment == number && !is_copy).then(|| SegmentHeader {
-        is_live: true,
+        // Which segments a clustered one stands for, only its header and the checkpoints know.
+        life: if frame.is_clustered {
+            SegmentLife::Clustered { inputs: Vec::new() }
+        } else {
+            SegmentLife::Log
+        },
         shard,
         number,
         generation: frame.generation,
@@ -293,20 +321,15 @@ fn sort_segments<F>(
 ) -> Sorted<F> {
     let mut segments = BTreeMap::new();
     for (number, opened) in live {
-        let mut segment = Segment {
-            file: opened.file,
-            generation: opened.header.generation,
-            state: SegmentState::Rolled,
-            end: Position(0),
-            last_index: Index(0),
-            live_messages: 0,
-            is_damaged: false,
-        };
+        let generation = opened.header.generation;
+        let mut segment = Segment::new(opened.file, generation, SegmentState::Rolled);
         let note = checkpoint.head.segments.iter().find(|note| note.number == number);
         if let Some(note) = note.filter(|note| note.generation == segment.generation) {
             segment.end = note.end;
             segment.last_index = note.last_index;
             segment.is_damaged = note.is_damaged;
+            segment.record_bytes = note.record_bytes;
+            segment.runs_count = note.runs_count;
             segment.state =
                 if note.is_sealed { SegmentState::Sealed } else { SegmentState::Rolled };
         }

@@ -32,6 +32,7 @@ use crate::types::{
 };
 
 mod checkpoints;
+mod clustering;
 mod hints;
 mod publish;
 mod reads;
@@ -42,6 +43,7 @@ mod space;
 
 use checkpoints::CheckpointState;
 pub(crate) use checkpoints::CheckpointWork;
+use clustering::ClusteringState;
 use hints::HintState;
 use reads::{FooterCache, MessageView, Reads};
 pub(crate) use reads::{READ_BYTES, ReadKey, ReadResult, ReadWork};
@@ -103,6 +105,7 @@ pub struct Shard<D: Disk> {
     pub(crate) spare: Vec<(SegmentNumber, Rc<D::File>)>,
     pub(crate) next_segment: SegmentNumber,
     checkpoints: CheckpointState,
+    clustering: ClusteringState<D::File>,
 
     tail: FrameCache,
     history: FrameCache,
@@ -236,7 +239,8 @@ impl<D: Disk> Shard<D> {
         let sweep = (has_sweep && self.channels.len() > 0).then(|| self.swept.after_ms(SWEEP_MS));
         let hint = (self.hint.written < self.log.committed() && !self.hint.is_due)
             .then(|| self.hint_deadline());
-        [positions, plain, lazy, sweep, hint, self.subscriptions.next_deadline()]
+        let clustering = self.clustering_deadline();
+        [positions, plain, lazy, sweep, hint, clustering, self.subscriptions.next_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -260,6 +264,7 @@ impl<D: Disk> Shard<D> {
         if self.hint.written < self.log.committed() && self.hint_deadline() <= now.mono {
             self.hint.is_due = true;
         }
+        self.tick_clustering(now);
     }
 
     fn log_positions(&mut self, scope: PositionScope) {
@@ -304,9 +309,10 @@ impl<D: Disk> Shard<D> {
             let (segment, block) = sealed.place;
             let Times { first: first_time, last: last_time } = sealed.times;
             let frame = self.frames.push(FrameNote { segment, block, first_time, last_time });
-            let mut count = 0;
+            let (mut count, mut size_bytes) = (0, 0);
             for BatchRun { slot, table, bytes } in runs {
                 count += u64::from(table.count);
+                size_bytes += u64::from(*bytes);
                 if let Some(channel) = self.channels.in_slot_mut(*slot, table.channel) {
                     let TableRun { first, count, .. } = *table;
                     channel.index.push(Run { first, count, bytes: *bytes, frame });
@@ -314,6 +320,7 @@ impl<D: Disk> Shard<D> {
             }
             let segment = self.segments.get_mut(&segment).expect("frames go to the open segment");
             segment.live_messages += count;
+            segment.live_bytes += size_bytes;
         }
         self.checkpoints.log_bytes += sealed.frame.records.as_slice().len() as u64;
         self.tail.insert(sealed.place, sealed.frame);

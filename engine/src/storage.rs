@@ -16,6 +16,7 @@ use crate::runtime::{Doorbell, Runtime};
 use crate::shard::{Shard, ShardConfig};
 use crate::types::{Monotonic, ShardId};
 
+mod clustering;
 mod commits;
 mod jobs;
 mod slots;
@@ -126,6 +127,10 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     in_flight: Cell<usize>,
     /// Until then no batch is sealed that is not full, if shards compete.
     pause_end: Cell<Monotonic>,
+    /// When a batch was committed last.
+    last_commit: Cell<Monotonic>,
+    /// Whether a segment is being rewritten.
+    is_clustering: Cell<bool>,
     /// Whether a wait for the next seal runs.
     is_waiting: Cell<bool>,
     /// Whether the core stops: nothing is done slowly any more.
@@ -181,6 +186,8 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
             pause_end: Cell::default(),
+            last_commit: Cell::default(),
+            is_clustering: Cell::new(false),
             is_waiting: Cell::new(false),
             is_closing: Cell::new(false),
             turn: Cell::new(0),

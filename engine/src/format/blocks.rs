@@ -195,11 +195,22 @@ impl Superblock {
     }
 }
 
+/// What a segment file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SegmentLife {
+    /// It is being made or waits for its turn: it has no frames of this generation that count.
+    Ready,
+    /// A part of the log.
+    Log,
+    /// It stands for these segments, whose messages it has sorted by channel.
+    Clustered { inputs: Vec<SegmentNumber> },
+}
+
 /// The first block of a segment file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
-    /// False: the file is being made or waits for its turn; it has no frames of this generation.
-    pub is_live: bool,
+    /// What it is.
+    pub life: SegmentLife,
     /// The shard.
     pub shard: ShardId,
     /// The segment.
@@ -210,7 +221,7 @@ pub(crate) struct SegmentHeader {
     pub base_index: Index,
     /// See `base_index`.
     pub base_term: Term,
-    /// The length the file was made with.
+    /// The length the file was made with; of a clustered one, where its footer is.
     pub size_bytes: u64,
     /// What this segment follows.
     pub previous: ChainPoint,
@@ -225,7 +236,12 @@ impl SegmentHeader {
         let mut body = Vec::new();
         put_u16(&mut body, super::FORMAT_VERSION);
         put_u16(&mut body, self.shard.0);
-        put_u32(&mut body, u32::from(self.is_live));
+        let life = match self.life {
+            SegmentLife::Ready => 0,
+            SegmentLife::Log => 1,
+            SegmentLife::Clustered { .. } => 2,
+        };
+        put_u32(&mut body, life);
         put_u32(&mut body, self.number.0);
         put_u64(&mut body, self.generation.0);
         put_u64(&mut body, self.base_index.0);
@@ -234,19 +250,19 @@ impl SegmentHeader {
         self.previous.put(&mut body);
         put_u32(&mut body, self.key_id);
         self.store.put(&mut body);
+        if let SegmentLife::Clustered { inputs } = &self.life {
+            put_u32(&mut body, super::count_u32(inputs.len()));
+            inputs.iter().for_each(|number| put_u32(&mut body, number.0));
+        }
         seal(SEGMENT_MAGIC, &body)
     }
 
     pub(crate) fn decode(block: &[u8]) -> Sealed<Self> {
         unseal(SEGMENT_MAGIC, block, |mut get| {
             let shard = ShardId(get.u16()?);
-            let is_live = match get.u32()? {
-                0 => false,
-                1 => true,
-                _ => return None,
-            };
-            Some(Self {
-                is_live,
+            let life = get.u32()?;
+            let mut header = Self {
+                life: SegmentLife::Ready,
                 shard,
                 number: SegmentNumber(get.u32()?),
                 generation: Generation(get.u64()?),
@@ -256,7 +272,18 @@ impl SegmentHeader {
                 previous: ChainPoint::get(&mut get)?,
                 key_id: get.u32()?,
                 store: StoreBlock::get(&mut get)?,
-            })
+            };
+            header.life = match life {
+                0 => SegmentLife::Ready,
+                1 => SegmentLife::Log,
+                2 => {
+                    let count = usize::try_from(get.u32()?).ok()?;
+                    let inputs = get.u32s(count)?.into_iter().map(SegmentNumber).collect();
+                    SegmentLife::Clustered { inputs }
+                }
+                _ => return None,
+            };
+            Some(header)
         })
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct FooterWriter {
     directory: Vec<u8>,
     lists: Vec<u8>,
     channel_count: u32,
+    runs_count: u32,
 }
 
 impl FooterWriter {
@@ -55,6 +56,12 @@ impl FooterWriter {
         put_u32(&mut self.directory, super::count_u32(start));
         put_u32(&mut self.directory, super::count_u32(self.lists.len() - start));
         self.channel_count += 1;
+        self.runs_count = self.runs_count.saturating_add(super::count_u32(count));
+    }
+
+    /// Runs of all channels so far.
+    pub(crate) fn runs_count(&self) -> u32 {
+        self.runs_count
     }
 
     /// The bytes. `frames` are all of the segment that hold messages, in order.
@@ -184,12 +191,28 @@ impl Footer {
         Some((channel, usize::try_from(get.u32()?).ok()?, usize::try_from(get.u32()?).ok()?))
     }
 
-    /// The channels, with their names and runs.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = (ChannelId, &str, FooterRuns<'_>)> {
-        (0..self.channel_count).filter_map(|at| {
+    /// The channels from this one on, with their names and runs.
+    pub(crate) fn channels_from(
+        &self,
+        first: ChannelId,
+    ) -> impl Iterator<Item = (ChannelId, &str, FooterRuns<'_>)> {
+        (self.place_of(first)..self.channel_count).filter_map(|at| {
             let (name, runs) = self.list(at)?;
             Some((self.entry(at)?.0, name, runs))
         })
+    }
+
+    /// The place of the first channel whose number is this or greater.
+    fn place_of(&self, channel: ChannelId) -> usize {
+        let (mut low, mut high) = (0, self.channel_count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match self.entry(middle) {
+                Some((found, ..)) if found < channel => low = middle + 1,
+                _ => high = middle,
+            }
+        }
+        low
     }
 
     fn list(&self, at: usize) -> Option<(&str, FooterRuns<'_>)> {
@@ -202,18 +225,13 @@ impl Footer {
 
     /// The runs of a channel, in order; none if it has nothing here.
     pub(crate) fn runs(&self, channel: ChannelId) -> FooterRuns<'_> {
-        let (mut low, mut high) = (0, self.channel_count);
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            match self.entry(middle) {
-                Some((found, ..)) if found < channel => low = middle + 1,
-                Some((found, ..)) if found == channel => {
-                    return self.list(middle).map_or_else(FooterRuns::none, |list| list.1);
-                }
-                _ => high = middle,
+        let at = self.place_of(channel);
+        match self.entry(at) {
+            Some((found, ..)) if found == channel && at < self.channel_count => {
+                self.list(at).map_or_else(FooterRuns::none, |list| list.1)
             }
+            _ => FooterRuns::none(),
         }
-        FooterRuns::none()
     }
 
     /// The first run of a channel, from `from` on, in which a message of `time` or later may be.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::blocks::{ChainPoint, Sealed, SegmentHeader, StoreBlock, Superblock};
+use super::blocks::{ChainPoint, Sealed, SegmentHeader, SegmentLife, StoreBlock, Superblock};
 use super::footer::{Footer, FooterPlace, FooterWriter};
 use super::state::{DecodedState, decode_state, put_state};
 use super::*;
@@ -46,7 +46,7 @@ fn golden_bytes() {
         hint_table: vec![1, 2, 3],
     };
     let header = SegmentHeader {
-        is_live: true,
+        life: SegmentLife::Log,
         shard: ShardId(2),
         number: SegmentNumber(4),
         generation: Generation(0x0123_4567_89ab_cdef),
@@ -156,6 +156,7 @@ fn frame_of(payloads: &[Vec<u8>]) -> (Vec<u8>, FrameHeader) {
     let table = table.encode(&[]);
     let length = frame_length_bytes(table.len(), records.len());
     let header = FrameHeader {
+        is_clustered: false,
         blocks: u16::try_from(length / BLOCK_SIZE_BYTES).unwrap(),
         record_count: count,
         table_length: u32::try_from(table.len()).unwrap(),
@@ -331,8 +332,10 @@ fn footers_come_back_and_damaged_ones_do_not() {
         assert!(footer.runs(*id).eq(runs.iter().map(placed)));
     }
     assert_eq!(footer.runs(ChannelId(2)).count(), 0);
-    let names: Vec<_> =
-        footer.channels().map(|(id, name, runs)| (id.0, name, runs.count())).collect();
+    let names: Vec<_> = footer
+        .channels_from(ChannelId(0))
+        .map(|(id, name, runs)| (id.0, name, runs.count()))
+        .collect();
     assert_eq!(names, [(1, "a", 2), (7, "b.c", 1)]);
     assert!(Footer::decode(bytes.clone(), Generation(8), SegmentNumber(4)).is_none());
     for flipped in 0..bytes.len() {

@@ -114,6 +114,7 @@ fn readable(found: &FoundFrame<'_>) -> usize {
 
 fn header(length: usize, record_count: u32, table: &[u8]) -> Option<FrameHeader> {
     Some(FrameHeader {
+        is_clustered: false,
         blocks: u16::try_from(length / BLOCK_SIZE_BYTES).ok()?,
         record_count,
         table_length: format::count_u32(table.len()),

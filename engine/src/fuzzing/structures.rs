@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::states::{PENDING_MAX, pending};
 use super::{Choices, block_of, seal, with_body};
 use crate::checkpoint::{Checkpoint, CheckpointHead, CheckpointWriter};
-use crate::format::blocks::{ChunkKind, Sealed, SegmentHeader, StoreBlock, Superblock, put_chunk};
+use crate::format::blocks::{
+    ChunkKind, Sealed, SegmentHeader, SegmentLife, StoreBlock, Superblock, put_chunk,
+};
 use crate::format::footer::{Footer, FooterWriter};
 use crate::index::frames::FrameNumber;
 use crate::recovery::Recovered;
@@ -64,6 +66,7 @@ fn make_shard(checkpoint: &Checkpoint) {
         end: checkpoint.head.end,
         segments: BTreeMap::new(),
         spare: Vec::new(),
+        replaced: Vec::new(),
         next_segment: SEGMENT,
         checkpoint: checkpoint.clone(),
         checkpoint_number: Some(1),
@@ -143,7 +146,7 @@ pub(super) fn blocks(input: &[u8]) {
     let superblock = Superblock::default().encode();
     check_block(input, &superblock, Superblock::decode, Superblock::encode);
     let header = SegmentHeader {
-        is_live: true,
+        life: SegmentLife::Log,
         shard: Default::default(),
         number: SEGMENT,
         generation: GENERATION,

@@ -167,6 +167,7 @@ mod tests {
         let table = batch.table.encode(&[]);
         let mut frame = vec![0; frame_length_bytes(table.len(), batch.size_bytes())];
         let header = FrameHeader {
+            is_clustered: false,
             blocks: u16::try_from(frame.len() / BLOCK_SIZE_BYTES).unwrap(),
             record_count: 1,
             table_length: u32::try_from(table.len()).unwrap(),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
 use crate::format;
-use crate::format::blocks::{ChainPoint, SegmentHeader, StoreBlock};
+use crate::format::blocks::{ChainPoint, SegmentHeader, SegmentLife, StoreBlock};
 use crate::types::{Generation, Index, Position, SegmentNumber, ShardId, Term};
 
 /// Zeros are written in pieces of this size: a commit that comes meanwhile waits for no more of them.
@@ -48,10 +48,37 @@ pub(crate) struct Segment<F> {
     pub end: Position,
     /// The last frame's index, once it takes no more.
     pub last_index: Index,
+    /// Whether it is no part of the log, but stands for some that were.
+    pub is_clustered: bool,
     /// Messages that no limit has removed.
     pub live_messages: u64,
+    /// Bytes of their records.
+    pub live_bytes: u64,
+    /// Once it is sealed: the bytes of all its messages' records then, and the runs in its footer.
+    pub record_bytes: u64,
+    /// See `record_bytes`.
+    pub runs_count: u32,
     /// Records of it could not be read: it is kept until its channels' limits have passed it, and never rewritten.
     pub is_damaged: bool,
+}
+
+impl<F> Segment<F> {
+    /// One with nothing in it.
+    pub(crate) fn new(file: Rc<F>, generation: Generation, state: SegmentState) -> Self {
+        Self {
+            file,
+            generation,
+            state,
+            end: Position(0),
+            last_index: Index(0),
+            is_clustered: false,
+            live_messages: 0,
+            live_bytes: 0,
+            record_bytes: 0,
+            runs_count: 0,
+            is_damaged: false,
+        }
+    }
 }
 
 /// The life of a segment that has frames.
@@ -77,6 +104,22 @@ pub(crate) struct SegmentPlan {
     pub store: StoreBlock,
 }
 
+/// The header of a file that is to be a segment.
+fn ready_header(plan: &SegmentPlan) -> SegmentHeader {
+    SegmentHeader {
+        life: SegmentLife::Ready,
+        shard: plan.shard,
+        number: plan.number,
+        generation: plan.generation,
+        base_index: Index(0),
+        base_term: plan.term,
+        size_bytes: plan.size_bytes,
+        previous: ChainPoint::default(),
+        key_id: 0,
+        store: plan.store.clone(),
+    }
+}
+
 /// Makes a segment file ready: header, name and blocks are durable when this returns. `recycled` is a dead segment's
 /// number and file, whose blocks are used again. `pace` is asked behind so many filled bytes, and tells, in its time, how
 /// many more to fill at once.
@@ -87,18 +130,7 @@ pub(crate) async fn prepare<D: Disk>(
     pace: impl AsyncFn(u64) -> u64,
 ) -> DiskResult<PreparedSegment<D::File>> {
     let path = segment_path(plan.shard, plan.number);
-    let header = SegmentHeader {
-        is_live: false,
-        shard: plan.shard,
-        number: plan.number,
-        generation: plan.generation,
-        base_index: Index(0),
-        base_term: plan.term,
-        size_bytes: plan.size_bytes,
-        previous: ChainPoint::default(),
-        key_id: 0,
-        store: plan.store.clone(),
-    };
+    let header = ready_header(plan);
     let (file, written) = match recycled {
         Some((old, file)) => {
             // The new generation is durable before the new name: no moment shows old frames under the new number.
@@ -127,6 +159,43 @@ pub(crate) async fn prepare<D: Disk>(
         file,
         size_bytes: plan.size_bytes,
     })
+}
+
+/// Makes a file for a clustered segment, ready to take its frames: they are written where nothing was filled. Until its
+/// header says otherwise the file is nothing.
+pub(crate) async fn prepare_unfilled<D: Disk>(
+    disk: &D,
+    plan: &SegmentPlan,
+    recycled: Option<(SegmentNumber, Rc<D::File>)>,
+) -> DiskResult<Rc<D::File>> {
+    let path = segment_path(plan.shard, plan.number);
+    let header = ready_header(plan);
+    let file = match recycled {
+        Some((old, file)) => {
+            write_block(&*file, 0, &header.encode()).await?;
+            disk.rename(&segment_path(plan.shard, old), &path).await?;
+            file
+        }
+        None => {
+            let file = Rc::new(disk.create(&path).await?);
+            write_block(&*file, 0, &header.encode()).await?;
+            file
+        }
+    };
+    disk.sync_directory(&shard_directory(plan.shard)).await?;
+    Ok(file)
+}
+
+/// The switch: from now on a clustered segment stands for its inputs. All else of it is on disk.
+pub(crate) async fn declare_clustered<F: DiskFile>(
+    file: &F,
+    plan: &SegmentPlan,
+    inputs: Vec<SegmentNumber>,
+    last_index: Index,
+) -> DiskResult<()> {
+    let life = SegmentLife::Clustered { inputs };
+    let header = SegmentHeader { life, base_index: last_index, ..ready_header(plan) };
+    write_block(file, 0, &header.encode()).await
 }
 
 /// Zeros from `from` to `to`: overwriting written blocks later is several times faster than writing fresh ones.

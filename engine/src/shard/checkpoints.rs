@@ -56,6 +56,19 @@ impl CheckpointState {
         }
     }
 
+    /// The number of the older of the two; 0: there are no two.
+    pub(super) fn older_number(&self) -> u64 {
+        match self.published.as_slice() {
+            [.., older, _] => older.0,
+            _ => 0,
+        }
+    }
+
+    /// The number of the next that is taken.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number.max(1)
+    }
+
     /// What the newest one covers; 0: nothing, or there is none.
     fn newest_as_of(&self) -> Index {
         self.published.last().map_or(Index(0), |(_, as_of)| *as_of)
@@ -73,7 +86,8 @@ impl<D: Disk> Shard<D> {
     pub(super) fn take_checkpoint_if_due(&mut self, now: Now) {
         let enough = self.config.checkpoint_bytes;
         let is_due = self.checkpoints.log_bytes >= enough
-            || (self.checkpoints.log_bytes >= enough / 16 && self.has_nearly_dead());
+            || (self.checkpoints.log_bytes >= enough / 16
+                && (self.has_nearly_dead() || self.has_replaced()));
         if is_due {
             self.take_checkpoint(now);
         }
@@ -88,8 +102,8 @@ impl<D: Disk> Shard<D> {
             return false;
         }
         let Some(end) = self.log.sealed_end() else { return false };
-        if end.index <= self.checkpoints.newest_as_of() {
-            // Nothing was logged since.
+        if end.index <= self.checkpoints.newest_as_of() && !self.waits_for_checkpoint() {
+            // Nothing was logged since, and nothing waits for a second one.
             return false;
         }
         let head = CheckpointHead {
@@ -117,7 +131,7 @@ impl<D: Disk> Shard<D> {
                 index: Cow::Borrowed(&channel.index),
             });
         }
-        let number = self.checkpoints.next_number.max(1);
+        let number = self.checkpoints.next_number();
         self.checkpoints.next_number = number + 1;
         self.checkpoints.log_bytes = 0;
         self.checkpoints.taken =
@@ -136,6 +150,9 @@ impl<D: Disk> Shard<D> {
                 last_index: if is_active { last } else { segment.last_index },
                 is_sealed: segment.state == SegmentState::Sealed,
                 is_damaged: segment.is_damaged,
+                is_clustered: segment.is_clustered,
+                record_bytes: segment.record_bytes,
+                runs_count: segment.runs_count,
             }
         };
         self.segments.iter().map(note).collect()
@@ -162,6 +179,7 @@ impl<D: Disk> Shard<D> {
             return;
         }
         self.checkpoints.published.push((number, as_of));
+        self.look_for_clustering();
         while self.checkpoints.published.len() > 2 {
             let (oldest, _) = self.checkpoints.published.remove(0);
             self.checkpoints.outdated.push(oldest);

@@ -327,7 +327,7 @@ impl<D: Disk> Shard<D> {
     }
 
     /// Damage of a segment that is still there, whose messages are not known.
-    fn note_damage(&mut self, number: SegmentNumber, what: &'static str) {
+    pub(super) fn note_damage(&mut self, number: SegmentNumber, what: &'static str) {
         let Some(segment) = self.segments.get_mut(&number) else { return };
         segment.is_damaged = true;
         self.damage.push(Damage {

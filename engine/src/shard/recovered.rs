@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::checkpoints::CheckpointState;
+use super::clustering::ClusteringState;
 use super::hints::HintState;
 use super::reads::{FooterCache, Reads};
 use super::{Shard, ShardConfig, Stored};
@@ -273,6 +274,8 @@ impl<D: Disk> Shard<D> {
         let cache_bytes = config.cache_bytes;
         let replayed = recovered.frames.iter().map(|frame| frame.header.length_bytes() as u64);
         let replayed_bytes = replayed.sum();
+        let checkpoints =
+            CheckpointState::recovered(&recovered.checkpoints, newest, replayed_bytes);
         Self {
             id,
             log: Log::new(id, config.store.clone(), config.tuning, recovered.term, recovered.end),
@@ -292,7 +295,8 @@ impl<D: Disk> Shard<D> {
             segments: recovered.segments,
             spare: recovered.spare,
             next_segment: recovered.next_segment,
-            checkpoints: CheckpointState::recovered(&recovered.checkpoints, newest, replayed_bytes),
+            clustering: ClusteringState::new(recovered.replaced, checkpoints.next_number()),
+            checkpoints,
             tail: FrameCache::new(cache_bytes),
             history: FrameCache::new(cache_bytes / 2),
             footers: FooterCache::new(cache_bytes / 4),

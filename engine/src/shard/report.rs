@@ -35,6 +35,8 @@ pub struct ShardTotals {
     pub clients: usize,
     /// Segment files with frames in them.
     pub segments: usize,
+    /// Those of them that were rewritten, each channel's messages together.
+    pub clustered_segments: usize,
     /// Bytes of frames in them, or of the whole file where frames may still come.
     pub segment_bytes: u64,
     /// Bytes appended that are not committed.
@@ -89,6 +91,7 @@ impl ShardTotals {
         self.subscriptions += other.subscriptions;
         self.clients += other.clients;
         self.segments += other.segments;
+        self.clustered_segments += other.clustered_segments;
         self.segment_bytes += other.segment_bytes;
         self.uncommitted_bytes += other.uncommitted_bytes;
         self.is_full |= other.is_full;
@@ -126,6 +129,11 @@ impl<D: Disk> Shard<D> {
             subscriptions: self.subscriptions.len(),
             clients: self.clients.len(),
             segments: self.segments.len(),
+            clustered_segments: self
+                .segments
+                .values()
+                .filter(|segment| segment.is_clustered)
+                .count(),
             segment_bytes: segment_bytes.sum(),
             uncommitted_bytes: self.log.uncommitted_bytes(),
             is_full: self.is_full,

@@ -4,15 +4,16 @@ use std::rc::Rc;
 
 use super::{Shard, Stored};
 use crate::disk::Disk;
+use crate::format::count_u32;
 use crate::format::footer::FooterWriter;
 use crate::index::Taken;
 use crate::index::frames::FrameNumber;
-use crate::index::runs::Run;
+use crate::index::runs::{Run, Totals};
 use crate::limits::ChannelLimitRules;
 use crate::log::segment::{Segment, SegmentState};
 use crate::log::{OpenedSegment, RolledSegment};
 use crate::record::StateRecord;
-use crate::types::{ChannelId, FastMap, Index, Now, Position, SegmentNumber};
+use crate::types::{ChannelId, FastMap, Now, Position, SegmentNumber};
 
 /// Dead files kept for the next segments; more are removed.
 const SPARE_FILES_MAX: usize = 2;
@@ -31,6 +32,7 @@ pub(crate) struct FooterWork<F> {
     /// How many of them had their turn.
     done: usize,
     writer: FooterWriter,
+    runs_count: u32,
 }
 
 /// Channels that are looked at in one go: with 100,000 of them clients have their turn between.
@@ -49,15 +51,7 @@ impl<F> FooterWork<F> {
 
 impl<D: Disk> Shard<D> {
     pub(super) fn segment_opened(&mut self, opened: OpenedSegment<D::File>) {
-        let segment = Segment {
-            file: opened.file,
-            generation: opened.generation,
-            state: SegmentState::Active,
-            end: Position(0),
-            last_index: Index(0),
-            live_messages: 0,
-            is_damaged: false,
-        };
+        let segment = Segment::new(opened.file, opened.generation, SegmentState::Active);
         let old = self.segments.insert(opened.number, segment);
         assert!(old.is_none(), "segment numbers are never reused");
     }
@@ -142,6 +136,7 @@ impl<D: Disk> Shard<D> {
     fn delete_channel(&mut self, id: ChannelId) {
         self.append(&StateRecord::ChannelDeleted { id });
         self.drop_channel(id);
+        self.look_for_clustering();
         self.config.slots.give_back();
     }
 
@@ -158,6 +153,9 @@ impl<D: Disk> Shard<D> {
 
     /// What limits removed is logged before its space is used again.
     pub(super) fn log_trims(&mut self) {
+        if !self.trimmed.is_empty() {
+            self.look_for_clustering();
+        }
         while let Some(id) = self.trimmed.pop_first() {
             if let Some(channel) = self.channels.get_mut(id)
                 && std::mem::take(&mut channel.is_trim_unlogged)
@@ -189,6 +187,7 @@ impl<D: Disk> Shard<D> {
             may_be_cut: !segment.is_damaged,
             channels: self.channels.ids(),
             writer: FooterWriter::default(),
+            runs_count: 0,
             done: 0,
         })
     }
@@ -207,6 +206,7 @@ impl<D: Disk> Shard<D> {
         if work.done < work.channels.len() {
             return None;
         }
+        work.runs_count = work.writer.runs_count();
         let generation = self.segments.get(&work.segment)?.generation;
         let count = usize::try_from(work.frames_end.0 - base.0).expect("a segment's frames");
         let frames = self.frames.iter().take(count);
@@ -235,6 +235,11 @@ impl<D: Disk> Shard<D> {
         }
         self.frames.forget_before(work.frames_end);
         self.is_leaving_to_footer = false;
+        if let Some(segment) = self.segments.get_mut(&work.segment) {
+            segment.record_bytes = segment.live_bytes;
+            segment.runs_count = work.runs_count;
+        }
+        self.look_for_clustering();
         true
     }
 
@@ -253,11 +258,16 @@ impl<D: Disk> Shard<D> {
             if end == self.frames.base() {
                 continue;
             }
+            let mut runs_count = 0;
             for id in self.channels.ids() {
                 let channel = self.channels.get_mut(id).expect("listed just now");
+                runs_count += channel.index.runs.iter().take_while(|run| run.frame < end).count();
                 channel.index.seal(segment, end, &self.frames);
             }
             self.frames.forget_before(end);
+            if let Some(segment) = self.segments.get_mut(&segment) {
+                segment.runs_count = segment.runs_count.max(count_u32(runs_count));
+            }
         }
     }
 
@@ -270,8 +280,9 @@ impl<D: Disk> Shard<D> {
                 && segment.live_messages == 0
                 && segment.last_index <= behind
         };
-        let dead: Vec<_> =
-            self.segments.iter().filter(|(_, segment)| is_dead(segment)).map(|(n, _)| *n).collect();
+        let dead = self.segments.iter().filter(|(_, segment)| is_dead(segment));
+        let dead = dead.map(|(number, _)| *number);
+        let dead: Vec<_> = dead.filter(|number| !self.is_being_clustered(*number)).collect();
         for number in dead {
             let segment = self.segments.remove(&number).expect("listed just now");
             self.tail.forget_segment(number);
@@ -279,6 +290,7 @@ impl<D: Disk> Shard<D> {
             self.footers.forget(number);
             self.spare.push((number, segment.file));
         }
+        self.collect_replaced();
     }
 
     /// Whether segments wait only for a checkpoint to be dead.
@@ -295,15 +307,21 @@ impl<D: Disk> Shard<D> {
 
     /// Counts again which segments have live messages, from the index.
     pub(super) fn count_live(&mut self) {
-        let mut live: FastMap<SegmentNumber, u64> = FastMap::default();
+        let mut live: FastMap<SegmentNumber, Totals> = FastMap::default();
         for id in self.channels.ids() {
             let index = &self.channels.get(id).expect("listed just now").index;
             index.for_each_segment(&self.frames, |segment, totals| {
-                *live.entry(segment).or_default() += totals.count;
+                let known = live.entry(segment).or_default();
+                known.count += totals.count;
+                known.bytes += totals.bytes;
             });
         }
         for (number, segment) in &mut self.segments {
-            segment.live_messages = live.get(number).copied().unwrap_or(0);
+            let live = live.get(number).copied().unwrap_or_default();
+            (segment.live_messages, segment.live_bytes) = (live.count, live.bytes);
+            if segment.record_bytes == 0 {
+                segment.record_bytes = live.bytes;
+            }
         }
     }
 }
@@ -315,5 +333,6 @@ pub(super) fn note_gone<F>(
 ) {
     if let Some(segment) = segments.get_mut(&gone.segment) {
         segment.live_messages = segment.live_messages.saturating_sub(gone.count);
+        segment.live_bytes = segment.live_bytes.saturating_sub(gone.bytes);
     }
 }

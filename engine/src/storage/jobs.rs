@@ -18,7 +18,7 @@ use crate::recovery::replay::rebuild_footer;
 use crate::runtime::Runtime;
 use crate::shard::{CheckpointWork, FooterWork, READ_BYTES, ReadKey, ReadResult, ReadWork};
 use crate::superblock::SuperblockFile;
-use crate::types::{Generation, Now, SegmentNumber, ShardId, Term};
+use crate::types::{Generation, Now, Position, SegmentNumber, ShardId, Term};
 
 /// A sealed segment with more unused bytes than this is cut.
 const CUT_BYTES_MIN: u64 = 1 << 20;
@@ -40,6 +40,7 @@ pub(crate) enum Job {
     Superblock,
     Checkpoint,
     Removal,
+    Clustering,
 }
 
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
@@ -70,9 +71,14 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             });
         }
         self.start_removal(at);
+        self.start_clustering(at);
     }
 
-    fn with_shard<T>(&self, at: usize, work: impl FnOnce(&mut crate::shard::Shard<D>) -> T) -> T {
+    pub(super) fn with_shard<T>(
+        &self,
+        at: usize,
+        work: impl FnOnce(&mut crate::shard::Shard<D>) -> T,
+    ) -> T {
         work(&mut self.shards[at].borrow_mut())
     }
 
@@ -80,7 +86,12 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         self.busy.borrow().contains(&(self.ids[at], job))
     }
 
-    fn spawn_job(self: &Rc<Self>, at: usize, job: Job, work: impl AsyncFnOnce(Rc<Self>) + 'static) {
+    pub(super) fn spawn_job(
+        self: &Rc<Self>,
+        at: usize,
+        job: Job,
+        work: impl AsyncFnOnce(Rc<Self>) + 'static,
+    ) {
         let key: (ShardId, Job) = (self.ids[at], job);
         let is_new = self.busy.borrow_mut().insert(key);
         assert!(is_new, "one at a time");
@@ -290,23 +301,42 @@ async fn read_once<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<ReadResult> {
             }
             Ok(ReadResult::Window(bytes))
         }
-        ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(read_footer(work).await?))),
+        ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(footer_for_readers(work).await?))),
     }
 }
 
+/// A footer as it was read, or what could be put together in its place.
+pub(super) struct ReadFooter {
+    /// The footer, if it is as it was written.
+    pub original: Option<Footer>,
+    /// Made anew from the segment's frames.
+    rebuilt: Option<Footer>,
+}
+
 /// Reads a footer; one that is damaged is made anew from the segment's frames.
-async fn read_footer<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
-    let mut bytes = work.file.read_at(work.position.0, READ_BYTES).await?;
+pub(super) async fn read_footer<F: DiskFile>(
+    file: &F,
+    segment: SegmentNumber,
+    generation: Generation,
+    position: Position,
+) -> DiskResult<ReadFooter> {
+    let mut bytes = file.read_at(position.0, READ_BYTES).await?;
     let length = footer_length_bytes(&bytes).unwrap_or(0);
-    let file_length = usize::try_from(work.file.length_bytes().await?).unwrap_or(usize::MAX);
+    let file_length = usize::try_from(file.length_bytes().await?).unwrap_or(usize::MAX);
     if length > bytes.len() && length <= file_length {
-        bytes = work.file.read_at(work.position.0, align_block(length)).await?;
+        bytes = file.read_at(position.0, align_block(length)).await?;
     }
-    if let Some(footer) = Footer::decode(bytes, work.generation, work.segment) {
-        return Ok(footer);
+    if let Some(footer) = Footer::decode(bytes, generation, segment) {
+        return Ok(ReadFooter { original: Some(footer), rebuilt: None });
     }
-    let bytes = rebuild_footer(&*work.file, work.segment, work.generation, work.position).await?;
-    Footer::decode(bytes, work.generation, work.segment).ok_or(DiskError::Io {
+    let bytes = rebuild_footer(file, segment, generation, position).await?;
+    let rebuilt = Footer::decode(bytes, generation, segment);
+    Ok(ReadFooter { original: None, rebuilt })
+}
+
+async fn footer_for_readers<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
+    let read = read_footer(&*work.file, work.segment, work.generation, work.position).await?;
+    read.original.or(read.rebuilt).ok_or(DiskError::Io {
         file: String::new(),
         what: "reading a footer",
         reason: "made anew, it cannot be read".into(),

@@ -3,7 +3,7 @@
 use super::{FRAME_ROOM_BYTES, StorageConfig};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
 use crate::error::{DiskError, OpenError};
-use crate::format::blocks::{Sealed, SegmentHeader, StoreBlock};
+use crate::format::blocks::{Sealed, SegmentHeader, SegmentLife, StoreBlock};
 use crate::log::segment::{number_of, write_block};
 use crate::placement::PLACEMENT_VERSION;
 
@@ -136,7 +136,8 @@ async fn store_of_segments<D: Disk>(disk: &D) -> Result<Option<StoreBlock>, Open
             }
             let file = disk.open(&format!("{}/{}", directory.name, entry.name)).await?;
             let header = SegmentHeader::decode(&file.read_at(0, BLOCK_SIZE_BYTES).await?);
-            if let Some(header) = header.valid().filter(|header| header.is_live) {
+            if let Some(header) = header.valid().filter(|header| header.life != SegmentLife::Ready)
+            {
                 return Ok(Some(header.store));
             }
         }

@@ -16,6 +16,7 @@ use crate::sim::disk::SimDisk;
 use crate::sim::executor::{SimExecutor, SimRuntime};
 use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
 
+mod clustering;
 mod damage;
 mod failing;
 mod limits;

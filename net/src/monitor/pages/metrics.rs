@@ -146,6 +146,11 @@ impl Snapshot {
             ("weirlog_stored_messages", "Messages kept", shards.stored.messages),
             ("weirlog_stored_bytes", "Bytes of these", shards.stored.bytes),
             ("weirlog_segments", "Segments of the log", shards.segments as u64),
+            (
+                "weirlog_clustered_segments",
+                "Those rewritten with each channel's messages together",
+                shards.clustered_segments as u64,
+            ),
             ("weirlog_segment_bytes", "Bytes of these", shards.segment_bytes),
             (
                 "weirlog_uncommitted_bytes",
