@@ -17,6 +17,8 @@ require() {
     reason="no /dev/fuse"
   elif ! losetup -f >/dev/null 2>&1; then
     reason="no loop devices"
+  elif ! may_mount; then
+    reason="may not mount file systems"
   elif ! command -v go >/dev/null; then
     reason="no Go"
   fi
@@ -29,11 +31,22 @@ require() {
   export SUT
 }
 
+# Root of a container often may not.
+may_mount() {
+  local place code=0
+  place=$(mktemp -d)
+  { mount -t tmpfs none "$place" && umount "$place"; } 2>/dev/null || code=1
+  rmdir "$place"
+  return $code
+}
+
 # Builds the fault tools and the program of this folder, one run at a time.
 prepare() {
   mkdir -p "$here/.work"
   tools=$(realpath "$tools")
-  if [ -z "${FAULTS_BIN:-}" ]; then
+  if [ -z "${FAULTS_BIN:-}" ] && [ -x "$tools/target/release/blkreplay" ]; then
+    export FAULTS_BIN=$tools/target/release
+  elif [ -z "${FAULTS_BIN:-}" ]; then
     export FAULTS_BIN=$here/.work/tools/release
     (flock 9 && cd "$tools" && CARGO_TARGET_DIR=$here/.work/tools cargo build --release --locked --quiet) 9>"$here/.work/lock"
   fi
@@ -93,7 +106,7 @@ keep() {
   local kept
   kept=$here/.work/failed/$(basename "$work")-$(basename "$1")
   mkdir -p "$kept"
-  cp "$1"/{blk.log,ledger,*.out,server-*.log} "$kept" 2>/dev/null || true
+  cp "$1"/{blk.log,ledger,*.out,server-*.log} "$kept" 2>/dev/null || true # not all of them are there each time
   say "kept: $kept"
 }
 

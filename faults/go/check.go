@@ -48,6 +48,7 @@ func runCheck(ledger, mount string) error {
 		}
 		s.kill()
 	}
+	s.forgetLog()
 	return nil
 }
 

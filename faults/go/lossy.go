@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -36,6 +37,9 @@ func runLossy(mount, socket string, numbers []string) error {
 			break
 		}
 		if l == nil || random.IntN(2) == 0 {
+			if l != nil {
+				os.RemoveAll(l.server.dir) // all of it is in memory, and kept until the next crash
+			}
 			data := filepath.Join(mount, fmt.Sprintf("data-%d", round))
 			var now atomic.Int64
 			clock := func() int { return int(now.Add(1)) } // there is no log: only the order counts

@@ -95,7 +95,24 @@ func (s *server) startOnce() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the server is not ready after %v: %s", patience, s.logTail())
+	return fmt.Errorf("the server is not ready after %v, its threads wait in %s: %s", patience, s.waits(), s.logTail())
+}
+
+// waits is where the kernel holds each thread: a server that hangs is not there any more when somebody looks.
+func (s *server) waits() string {
+	places, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", s.process.Pid))
+	found := []string{}
+	for _, place := range places {
+		channel, _ := os.ReadFile(place)
+		found = append(found, string(channel))
+	}
+	return strings.Join(found, ", ")
+}
+
+// forgetLog is for a run that went well.
+func (s *server) forgetLog() {
+	os.Remove(s.log)
+	os.Remove(s.log + ".conf")
 }
 
 // spawn runs the process and returns at once.

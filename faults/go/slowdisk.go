@@ -63,7 +63,44 @@ func (t *trial) full(dir string) error {
 	t.verdict(strings.Contains(metrics, "full"), "/metrics knows it", lines(metrics, "full"))
 	t.newSubscription()
 	t.verdict(blocksFree(dir) >= before-16, "tries for a segment leave no blocks behind", before, " and ", blocksFree(dir), " blocks are free")
-	return t.roomAgain(p, ballast)
+	if err := t.roomAgain(p, ballast); err != nil {
+		return err
+	}
+	return t.startsFull(ballast)
+}
+
+// startsFull: a server that starts on a full disk tells its clients so, and takes them when there is room.
+func (t *trial) startsFull(ballast string) error {
+	t.kill()
+	if err := fill(ballast); err != nil {
+		return err
+	}
+	t.isDying.Store(false)
+	if err := t.server.spawn(); err != nil {
+		return err
+	}
+	err := eventually(patience, func() bool { status, _ := t.page("/healthz"); return status != 0 })
+	t.verdict(err == nil && t.server.isRunning(), "it starts on a full disk", t.server.logTail())
+	time.Sleep(answerMax) // until it has tried for a segment
+	began := time.Now()
+	c, err := t.connect()
+	took := time.Since(began)
+	if err == nil {
+		c.leave()
+	}
+	t.verdict(took < answerMax && (err == nil || strings.Contains(err.Error(), "space")), "a client is told so within a second", took, " ", err)
+	if err := os.Remove(ballast); err != nil {
+		return err
+	}
+	err = eventually(resumeMax, func() bool {
+		c, err := t.connect()
+		if err == nil {
+			c.leave()
+		}
+		return err == nil
+	})
+	t.verdict(err == nil, "it takes clients within two seconds when there is room")
+	return nil
 }
 
 func (t *trial) roomAgain(p *prober, ballast string) error {
@@ -73,9 +110,9 @@ func (t *trial) roomAgain(p *prober, ballast string) error {
 	freed := time.Now()
 	err := eventually(resumeMax, func() bool { return p.ackedSince(freed) >= 3*probeChannels })
 	t.verdict(err == nil, "publishing resumes by itself within two seconds", time.Since(freed))
-	time.Sleep(time.Second)
+	time.Sleep(time.Until(freed.Add(resumeMax)))
 	settled := time.Now()
-	time.Sleep(500 * time.Millisecond)
+	time.Sleep(time.Second)
 	count, texts := refusals(p.since(settled))
 	t.verdict(count == 0, "nothing is refused any more", count, keys(texts))
 	status, page := t.page("/healthz")
