@@ -119,8 +119,8 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                     return;
                 }
                 Err(error) if is_full(&error) => {
-                    // Publishers are refused while there is no room even for what waits.
-                    self.with_shard(at, |shard| shard.set_full(shard.log.lacks_segment()));
+                    // Publishers are refused from when the active segment has only its reserve left.
+                    self.with_shard(at, |shard| shard.set_full(true));
                     self.progress(at);
                     self.runtime.sleep(FULL_RETRY).await;
                 }
@@ -201,10 +201,10 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     }
 
     async fn write_footer(self: &Rc<Self>, at: usize, work: FooterWork<D::File>) {
-        let result = write_block(&*work.file, work.position.0, &work.bytes).await;
+        let end = work.position.0 + align_block(work.bytes.len()) as u64;
+        let result = self.place_footer(&work, end).await;
         if result.is_ok() {
             // A restart leaves segments that are hardly used: what lies behind the footer is zeros.
-            let end = work.position.0 + align_block(work.bytes.len()) as u64;
             let length = work.file.length_bytes().await.unwrap_or(end);
             if work.may_be_cut && length > end + CUT_BYTES_MIN {
                 // It only frees space; a failure costs nothing else.
@@ -214,6 +214,23 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         }
         self.note(at, result);
         self.pump();
+    }
+
+    /// A footer may stand behind the blocks that its segment has. On a full disk it waits for room: nothing but memory is
+    /// lost without it.
+    async fn place_footer(&self, work: &FooterWork<D::File>, end: u64) -> DiskResult<()> {
+        loop {
+            let result = write_block(&*work.file, work.position.0, &work.bytes).await;
+            let lacks_room = match &result {
+                Err(DiskError::Short { .. }) => work.file.length_bytes().await? < end,
+                Err(error) => is_full(error),
+                Ok(()) => false,
+            };
+            if !lacks_room {
+                return result;
+            }
+            self.runtime.sleep(FULL_RETRY).await;
+        }
     }
 
     async fn write_checkpoint(self: &Rc<Self>, at: usize, work: CheckpointWork) {
