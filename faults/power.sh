@@ -3,7 +3,7 @@
 
 # Of 100 states: so many on each. A state of lossyfs is a run of its own and takes ten times as long.
 declare -A share=([ext4]=47 [xfs]=47 [lossyfs]=6)
-declare -A size_mb=([ext4]=192 [xfs]=400)
+declare -A size_mb=([ext4]=192 [xfs]=336)
 # States of one scenario before the server runs anew, under other timing.
 round_states=200
 

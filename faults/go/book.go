@@ -14,13 +14,15 @@ import (
 	"sync"
 )
 
-// message is one that somebody began to publish. Acked is 0 as long as nobody was told that it is stored.
+// message is one that somebody began to publish. Acked is 0 as long as nobody was told that it is stored. Refused: there
+// was an answer that it is not.
 type message struct {
 	Channel   string
 	Publisher string
 	N, Size   int
 	Began     int
 	Acked     int
+	Refused   bool
 }
 
 // sighting is a message that a subscriber got: it must keep its sequence from then on.
@@ -98,6 +100,12 @@ func (b *book) acked(m *message, at int) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	m.Acked = at
+}
+
+func (b *book) refused(m *message) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	m.Refused = true
 }
 
 func (b *book) saw(s sighting) {

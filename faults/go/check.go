@@ -169,12 +169,23 @@ func (a *auditor) nothingElse(channel string, names []string) error {
 			return fmt.Errorf("%s holds %s, which was published after the crash", channel, name)
 		}
 		before, isLater := last[m.Publisher]
-		if isLater && m.N != before+1 || !isLater && m.N != 1 && !isLimited(channel) {
+		if (isLater || !isLimited(channel)) && !a.mayFollow(m, before) {
 			return fmt.Errorf("%s: of %s, %d follows %d", channel, m.Publisher, m.N, before)
 		}
 		last[m.Publisher] = m.N
 	}
 	return nil
+}
+
+// mayFollow: behind message `before` of the same publisher, with none between them but what was refused.
+func (a *auditor) mayFollow(m *message, before int) bool {
+	for n := before + 1; n < m.N; n++ {
+		between := a.known[(&message{Channel: m.Channel, Publisher: m.Publisher, N: n}).name()]
+		if between == nil || !between.Refused {
+			return false
+		}
+	}
+	return m.N > before
 }
 
 func isLimited(channel string) bool { return channel == "counted" || channel == "sized" }

@@ -58,6 +58,8 @@ func (l *load) probeChannel(p *prober, c *client, channel string, size int) {
 		_, err := c.PublishAsync(channel, m.payload(), func(_ string, err error) {
 			if err == nil {
 				l.book.acked(m, l.clock())
+			} else {
+				l.book.refused(m)
 			}
 			p.answer(o, err)
 			close(done)
