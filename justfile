@@ -33,3 +33,10 @@ fuzz seconds="60":
 conformance:
     cargo build --release -q
     conformance/run
+
+# Power losses under the release binary, failing disks, kills; needs root and the fault tools, see faults/README.md.
+faults states="300" kills="50":
+    cargo build --release -q
+    faults/run power --states {{states}}
+    faults/run disk
+    faults/run kill {{kills}}

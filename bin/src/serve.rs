@@ -15,11 +15,13 @@ mod settings;
 mod supervisor;
 mod telling;
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender};
@@ -50,15 +52,19 @@ use monitor::MonitorPlan;
 use pid_file::PidFile;
 use ports_file::PortsFile;
 use reload::Reloader;
-use supervisor::{End, Event, Supervisor, hear_signals};
+use supervisor::{End, Event, Supervisor, abort_on_panic, hear_signals};
 use telling::{tell, tell_recovery, wall_time};
 
 /// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
 /// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
 /// in about one run of ten on a loaded machine.
 const PREEMPT_TIMER: Duration = Duration::from_millis(10);
-/// An executor that fell asleep like that wakes after this. Ten wake-ups a second cost 1 ms of processor time.
-const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// An executor that fell asleep like that wakes after these. Ten wake-ups a second cost 1 ms of processor time.
+const TICK_INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(130)];
+/// An executor looks at its first task within a millisecond, on a loaded machine within some dozens.
+const BEGIN_WAIT: Duration = Duration::from_secs(1);
+/// Executors that fell asleep before their first task, one after the other.
+const BEGIN_TRIES_MAX: usize = 10;
 /// glommio registers this much memory on three rings of each executor; registering more gains nothing.
 const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
 /// Operations in one ring.
@@ -183,15 +189,6 @@ fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// A core that panics has broken a promise; the others must not go on without it.
-fn abort_on_panic() {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        print(info);
-        std::process::abort();
-    }));
-}
-
 /// Takes the data directory for this process; none for the memory store.
 fn lock(options: &Options) -> Result<(Option<DirectoryLock>, Option<PathBuf>), ServeError> {
     match options.store {
@@ -205,19 +202,22 @@ fn lock(options: &Options) -> Result<(Option<DirectoryLock>, Option<PathBuf>), S
 
 /// Opens what all shards share, before any core runs.
 fn open_shared(directory: Option<&Path>, config: &StorageConfig) -> Result<StoreInfo, ServeError> {
-    let executor = builder(Placement::Unbound)
-        .make()
-        .map_err(|error| ServeError::Executor(error.to_string()))?;
-    let opened = executor.run(async {
-        match directory {
-            Some(directory) => {
-                let disk = DmaDisk::new(directory).await?;
-                open_store(&disk, config).await
+    let (directory, config) = (directory.map(Path::to_owned), config.clone());
+    let opening = execute(
+        "weirlog-open",
+        || Placement::Unbound,
+        || async move {
+            match directory {
+                Some(directory) => {
+                    let disk = DmaDisk::new(&directory).await?;
+                    open_store(&disk, &config).await
+                }
+                None => open_store(&MemoryDisk::default(), &config).await,
             }
-            None => open_store(&MemoryDisk::default(), config).await,
-        }
-    });
-    Ok(opened?)
+        },
+    )?;
+    let opened = opening.join().map_err(|error| ServeError::Executor(error.to_string()))?;
+    Ok(opened.expect("it took the work")?)
 }
 
 /// Cores at work: never more than shards, or some would have none. Without a wish, all processors but one, which is
@@ -302,17 +302,54 @@ fn placement(core: CoreId) -> Placement {
     }
 }
 
-fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, ServeError> {
+/// Runs `work` on an executor and a thread of its own. One that was put to sleep before it looked at its first task (see
+/// [`PREEMPT_TIMER`]) would sleep for good, since nothing is on its way that could wake it: another one gets the work. One
+/// start of 270 hung on a loaded machine.
+fn execute<T: Send + 'static, F: Future<Output = T> + 'static>(
+    name: &str,
+    placement: impl Fn() -> Placement,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<ExecutorJoinHandle<Option<T>>, ServeError> {
+    let work = Arc::new(Mutex::new(Some(work)));
+    for _ in 0..BEGIN_TRIES_MAX {
+        let (begin, begun) = channel();
+        let chance = work.clone();
+        let executor = builder(placement()).name(name).spawn(move || async move {
+            let work = chance.lock().expect("nobody panics with it").take()?;
+            let _ = begin.send(());
+            Some(awake(work()).await)
+        });
+        let executor = executor.map_err(|error| ServeError::Executor(error.to_string()))?;
+        let is_taken = || work.lock().expect("nobody panics with it").is_none();
+        if begun.recv_timeout(BEGIN_WAIT).is_ok() || is_taken() {
+            return Ok(executor);
+        }
+    }
+    Err(ServeError::Executor(format!("{name} does not begin")))
+}
+
+/// Polls `work` at least at each tick. There are two, so that one is still to come if the executor falls asleep as the
+/// other one wakes it.
+async fn awake<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let mut ticks = TICK_INTERVALS.map(|interval| Box::pin(GlommioRuntime.sleep(interval)));
+    poll_fn(|context| {
+        for (tick, interval) in ticks.iter_mut().zip(TICK_INTERVALS) {
+            while tick.as_mut().poll(context).is_ready() {
+                tick.set(GlommioRuntime.sleep(interval));
+            }
+        }
+        work.as_mut().poll(context)
+    })
+    .await
+}
+
+fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<Option<()>>, ServeError> {
     let own = seat.own;
-    builder(placement(own))
-        .name(&format!("weirlog-{own}"))
-        .spawn(move || async move {
-            glommio::spawn_local(async {
-                loop {
-                    GlommioRuntime.sleep(TICK_INTERVAL).await;
-                }
-            })
-            .detach();
+    execute(
+        &format!("weirlog-{own}"),
+        move || placement(own),
+        || async move {
             let events = seat.events.clone();
             let result = match seat.directory.clone() {
                 Some(directory) => match DmaDisk::new(&directory).await {
@@ -325,8 +362,8 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, ServeError> {
                 // Nobody listens only if the process is about to end.
                 let _ = events.send(Event::Failed(error));
             }
-        })
-        .map_err(|error| ServeError::Executor(error.to_string()))
+        },
+    )
 }
 
 /// Each core has a memory disk of its own, with its own copy of what all shards share.

@@ -16,7 +16,8 @@ use crate::format::{self, FrameHeader};
 use crate::record::StateRecord;
 use crate::storage::Tuning;
 use crate::types::{
-    Content, Generation, Index, Position, SegmentNumber, Sequence, ShardId, Term, Timestamp,
+    Content, Generation, Index, Monotonic, Position, SegmentNumber, Sequence, ShardId, Term,
+    Timestamp,
 };
 
 pub(crate) mod batch;
@@ -34,6 +35,11 @@ use segment::PreparedSegment;
 /// Commits of one shard on their way to the disk at once: with 4 the device's latency is hidden (measured: 3-4 times
 /// the commits of 1), more only makes batches smaller.
 pub(crate) const COMMITS_IN_FLIGHT_MAX: usize = 4;
+/// Room that messages leave in the active segment while the disk has none for another one: for clients, subscriptions
+/// and positions, some dozens of commits.
+const RESERVE_BYTES_MAX: u64 = 256 << 10;
+/// Segments that are smaller than a server's leave this part of them.
+const RESERVE_PART: u64 = 8;
 
 /// A batch that is on disk with all before it.
 #[derive(Debug)]
@@ -44,6 +50,7 @@ pub(crate) struct CommittedBatch {
 
 struct InFlight {
     index: Index,
+    sealed: Monotonic,
     is_done: bool,
     size_bytes: usize,
     point: ChainPoint,
@@ -214,7 +221,7 @@ impl<F: DiskFile> Log<F> {
     }
 
     /// Gives the oldest waiting batch its place and its bytes. `None` if nothing waits, or no segment is ready.
-    pub(crate) fn seal(&mut self) -> Option<(FrameWrite<F>, SealedBatch<F>)> {
+    pub(crate) fn seal(&mut self, now: Monotonic) -> Option<(FrameWrite<F>, SealedBatch<F>)> {
         assert!(self.finished.is_none(), "the caller asked for demand first");
         if self.closed.is_empty() {
             if self.open.is_empty() {
@@ -227,7 +234,9 @@ impl<F: DiskFile> Log<F> {
         let length = format::frame_length_bytes(table.len(), records_length);
         let rolled = self.roll_for(length)?;
         let batch = self.closed.pop_front().expect("looked at above");
-        Some(self.seal_batch(batch, &table, length, rolled))
+        let (write, sealed) = self.seal_batch(batch, &table, length, rolled);
+        self.in_flight.back_mut().expect("just sealed").sealed = now;
+        Some((write, sealed))
     }
 
     /// Makes the active segment one with room. The inner option says which segment was left.
@@ -305,6 +314,7 @@ impl<F: DiskFile> Log<F> {
         let times = batch.times;
         self.in_flight.push_back(InFlight {
             index,
+            sealed: Monotonic::default(),
             is_done: false,
             size_bytes,
             point: self.last_sealed,
@@ -420,6 +430,29 @@ impl<F: DiskFile> Log<F> {
     pub(crate) fn lacks_segment(&self) -> bool {
         self.ready.is_none() && (self.active.is_none() || !self.closed.is_empty())
     }
+
+    /// Whether one more record has a place in the segments there are, behind all that waits. Asked only while the disk
+    /// has no room for another one: what is appended then must not wait for it.
+    pub(crate) fn has_room(&self, length: usize, need: Need) -> bool {
+        if self.ready.is_some() {
+            return true;
+        }
+        let Some(active) = &self.active else { return false };
+        let reserve = (active.size_bytes / RESERVE_PART).min(RESERVE_BYTES_MAX);
+        let kept = match need {
+            Need::Message => reserve,
+            Need::State => reserve / 2,
+        };
+        let closed =
+            self.closed.iter().map(|batch| frame_bound(batch.offsets.len(), batch.size_bytes()));
+        let open = frame_bound(self.open.records_count() + 1, self.open.size_bytes() + length);
+        active.end.0 + closed.sum::<u64>() + open + kept <= active.size_bytes
+    }
+
+    /// When the oldest write that has not ended was begun.
+    pub(crate) fn oldest_write(&self) -> Option<Monotonic> {
+        self.in_flight.iter().find(|write| !write.is_done).map(|write| write.sealed)
+    }
 }
 
 /// How much waits to be sealed.
@@ -428,6 +461,21 @@ pub(crate) enum Demand {
     None,
     Some,
     Full,
+}
+
+/// Who asks for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A publisher.
+    Message,
+    /// Clients and subscriptions, which have a part of the reserve.
+    State,
+}
+
+/// What a frame of so many records takes at most: each may open a run, and the table of the frame before is repeated.
+fn frame_bound(records_count: usize, records_length: usize) -> u64 {
+    let table = records_count * 32 + BLOCK_SIZE_BYTES;
+    format::frame_length_bytes(table, records_length + records_count * 8) as u64
 }
 
 enum Roll {

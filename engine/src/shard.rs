@@ -21,7 +21,7 @@ use crate::limits::ChannelLimitRules;
 use crate::log::batch::{BatchRun, Times};
 use crate::log::cache::FrameCache;
 use crate::log::segment::Segment;
-use crate::log::{FrameWrite, Log, SealedBatch};
+use crate::log::{FrameWrite, Log, Need, SealedBatch};
 use crate::record::StateRecord;
 use crate::request::{Answer, Client, ClientKey, Sink, Subscribe, Ticket};
 use crate::storage::{ChannelSlots, Tuning};
@@ -228,11 +228,14 @@ impl<D: Disk> Shard<D> {
         if self.log.finished().is_some() {
             return self.subscriptions.next_deadline();
         }
+        // What has no room is not waited for.
+        let has_room = !self.is_out_of_room();
         let positions = self
             .subscriptions
             .positions_dirty_since()
+            .filter(|_| has_room)
             .map(|since| since.after_ms(POSITIONS_WAIT_MS));
-        let plain = self.subscriptions.plain_positions_dirty_since();
+        let plain = self.subscriptions.plain_positions_dirty_since().filter(|_| has_room);
         let plain = plain.map(|since| since.after_ms(PLAIN_POSITIONS_WAIT_MS));
         let lazy = self.lazy_since.map(|since| since.after_ms(LAZY_WAIT_MS));
         let has_sweep = self.config.limits.has_time_limit();
@@ -267,6 +270,11 @@ impl<D: Disk> Shard<D> {
         self.tick_clustering(now);
     }
 
+    /// Whether the disk is full and the reserve used: positions stay in memory until there is room again.
+    fn is_out_of_room(&self) -> bool {
+        self.is_full && !self.log.has_room(0, Need::State)
+    }
+
     fn log_positions(&mut self, scope: PositionScope) {
         let mut journal = requests::Journaled { log: &mut self.log };
         self.subscriptions.log_positions(scope, &mut journal);
@@ -275,6 +283,9 @@ impl<D: Disk> Shard<D> {
     /// Logs the positions whose time has come: durable ones soon, those that die with their client now and then, so
     /// that a live client goes on about where it was after a restart of the server.
     fn log_due_positions(&mut self, now: Now) {
+        if self.is_out_of_room() {
+            return;
+        }
         let is_due = |since: Option<Monotonic>, wait_ms| {
             since.is_some_and(|since| since.after_ms(wait_ms) <= now.mono)
         };
@@ -289,7 +300,7 @@ impl<D: Disk> Shard<D> {
     pub(crate) fn seal(&mut self, now: Now) -> Option<FrameWrite<D::File>> {
         self.log_due_positions(now);
         self.log_trims();
-        let (write, sealed) = self.log.seal()?;
+        let (write, sealed) = self.log.seal(now.mono)?;
         self.place(sealed);
         self.repeat_names(write.index, now);
         self.take_checkpoint_if_due(now);
@@ -392,7 +403,7 @@ impl<D: Disk> Shard<D> {
         self.release_answers();
     }
 
-    /// Whether the disk has room for another segment.
+    /// Whether the disk has no room for another segment.
     pub(crate) fn set_full(&mut self, is_full: bool) {
         self.is_full = is_full;
     }
@@ -410,7 +421,7 @@ impl<D: Disk> Shard<D> {
     pub(crate) fn is_uncommitted(&self) -> bool {
         self.log.finished().is_none()
             && self.log.last_index() > self.log.committed()
-            && !self.is_full
+            && !(self.is_full && self.log.lacks_segment())
     }
 
     /// The registered client of this id (home shard only).

@@ -31,6 +31,15 @@ pub(super) enum Event {
     Signal(i32),
 }
 
+/// A core that panics has broken a promise; the others must not go on without it.
+pub(super) fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::abort();
+    }));
+}
+
 /// Starts a thread that turns signals into events.
 pub(super) fn hear_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;

@@ -403,7 +403,7 @@ pub(super) fn create_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     let file = File::open(directory)?;
     if !file.metadata()?.is_dir() {
         return Err(io::ErrorKind::NotADirectory.into());

@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::dma::{create_directory, from_io};
+use super::dma::{create_directory, from_io, sync_directory};
 use crate::error::OpenError;
 
 const LOCK_FILE: &str = "LOCK";
@@ -56,6 +56,9 @@ pub fn lock_directory(root: &Path) -> Result<DirectoryLock, OpenError> {
         }
     }
     write_holder(&mut file).map_err(failed("write"))?;
+    // The name is durable before anything else is made: found by `faults/run power --fs lossyfs`, a power loss left the
+    // probe without it, and the directory was refused as somebody else's.
+    sync_directory(root).map_err(failed("sync the directory"))?;
     Ok(DirectoryLock { _file: file })
 }
 

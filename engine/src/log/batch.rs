@@ -128,6 +128,11 @@ impl Batch {
         self.records.len()
     }
 
+    /// How many records it has.
+    pub(crate) fn records_count(&self) -> usize {
+        self.offsets.len()
+    }
+
     /// Whether a record of this length should rather go to the next batch.
     pub(crate) fn is_full_for(&self, length: usize, frame_size_max: usize) -> bool {
         if self.is_empty() {

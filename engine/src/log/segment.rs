@@ -152,7 +152,12 @@ pub(crate) async fn prepare<D: Disk>(
         }
     };
     disk.sync_directory(&shard_directory(plan.shard)).await?;
-    fill(&*file, written, plan.size_bytes, &pace).await?;
+    if let Err(error) = fill(&*file, written, plan.size_bytes, &pace).await {
+        // A dead segment's file that cannot grow is given back: nobody else knows its new name.
+        drop(file);
+        disk.remove(&path).await?;
+        return Err(error);
+    }
     Ok(PreparedSegment {
         number: plan.number,
         generation: plan.generation,

@@ -4,6 +4,8 @@ use super::Shard;
 use crate::channel::{Channel, NameLookup};
 use crate::disk::Disk;
 use crate::error::RequestError;
+use crate::format;
+use crate::log::Need;
 use crate::log::batch::Target;
 use crate::record::StateRecord;
 use crate::request::Published;
@@ -56,16 +58,22 @@ impl<D: Disk> Shard<D> {
     }
 
     pub(super) fn check_writable(&self, content: Content<'_>) -> Result<(), RequestError> {
-        if let Some(failure) = self.failure() {
-            return Err(failure);
-        }
-        if self.is_full {
-            return Err(RequestError::Full);
-        }
+        self.check_room(format::message_size_bytes(content), Need::Message)?;
         let max_bytes = self.log.record_size_max();
         let length_bytes = content.len();
         if length_bytes > max_bytes || content.reply.len() > Content::REPLY_BYTES_MAX {
             return Err(RequestError::TooLarge { length_bytes, max_bytes });
+        }
+        Ok(())
+    }
+
+    /// Whether a record of this length may be appended: it will not wait for a disk that is full.
+    pub(super) fn check_room(&self, length: usize, need: Need) -> Result<(), RequestError> {
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        if self.is_full && !self.log.has_room(length, need) {
+            return Err(RequestError::Full);
         }
         Ok(())
     }

@@ -8,10 +8,11 @@ use crate::channel::{Channel, NameLookup};
 use crate::disk::Disk;
 use crate::index::frames::FrameList;
 use crate::limits::ChannelLimitRules;
+use crate::log::Need;
 use crate::log::segment::SegmentState;
 use crate::request::{Client, ClientKey};
 use crate::subscriptions::SubscriptionView;
-use crate::types::{Sequence, Timestamp};
+use crate::types::{Monotonic, Sequence, Timestamp};
 
 /// Messages that are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct ShardTotals {
     pub is_full: bool,
     /// Whether nothing more is written before a restart.
     pub is_finished: bool,
+    /// When the oldest write that has not ended was begun.
+    pub oldest_write: Option<Monotonic>,
 }
 
 /// One channel.
@@ -96,6 +99,7 @@ impl ShardTotals {
         self.uncommitted_bytes += other.uncommitted_bytes;
         self.is_full |= other.is_full;
         self.is_finished |= other.is_finished;
+        self.oldest_write = self.oldest_write.into_iter().chain(other.oldest_write).min();
     }
 }
 
@@ -136,7 +140,8 @@ impl<D: Disk> Shard<D> {
                 .count(),
             segment_bytes: segment_bytes.sum(),
             uncommitted_bytes: self.log.uncommitted_bytes(),
-            is_full: self.is_full,
+            is_full: self.is_full && !self.log.has_room(0, Need::Message),
+            oldest_write: self.log.oldest_write(),
             is_finished: self.log.finished().is_some(),
         }
     }

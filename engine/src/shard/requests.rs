@@ -7,13 +7,16 @@ use crate::error::RequestError;
 use crate::index::TimePlace;
 use crate::index::frames::FrameNote;
 use crate::index::runs::Run;
-use crate::log::Log;
+use crate::log::{Log, Need};
 use crate::record::StateRecord;
 use crate::request::{
     Answer, Client, ClientKey, StartAt, Subscribe, SubscriptionEnd, SubscriptionRef, Ticket,
 };
 use crate::subscriptions::{Admission, Journal};
-use crate::types::{ChannelId, Content, Now, Sequence, Timestamp};
+use crate::types::{ChannelId, Now, Sequence, Timestamp};
+
+/// A client or subscription, with a new channel's name, takes no more in the log.
+const STATE_SIZE_BYTES: usize = 1 << 10;
 
 /// Appends what the subscriptions change to the open batch.
 pub(super) struct Journaled<'a, F: DiskFile> {
@@ -44,8 +47,8 @@ impl<D: Disk> Shard<D> {
         _now: Now,
     ) {
         assert!(!self.clients.contains_key(id), "the front closes the old registration first");
-        if let Some(failure) = self.failure() {
-            self.answers.push((ticket, Answer::Refused(failure)));
+        if let Err(refused) = self.check_room(STATE_SIZE_BYTES, Need::State) {
+            self.answers.push((ticket, Answer::Refused(refused)));
             return;
         }
         self.last_incarnation += 1;
@@ -62,8 +65,8 @@ impl<D: Disk> Shard<D> {
 
     /// Forgets a client. Answer: `Done`, or `Refused(UnknownClient)`.
     pub fn close_client(&mut self, client: ClientKey, ticket: Ticket, _now: Now) {
-        if let Some(failure) = self.failure() {
-            self.answers.push((ticket, Answer::Refused(failure)));
+        if let Err(refused) = self.check_room(STATE_SIZE_BYTES, Need::State) {
+            self.answers.push((ticket, Answer::Refused(refused)));
             return;
         }
         let id =
@@ -90,7 +93,7 @@ impl<D: Disk> Shard<D> {
         ticket: Ticket,
         now: Now,
     ) -> Result<(), RequestError> {
-        self.check_writable(Content::default())?;
+        self.check_room(STATE_SIZE_BYTES, Need::State)?;
         let channel = self.channel_for(&request.channel, now)?;
         let start = if self.subscriptions.would_resume(&request, channel) {
             Start::After(Sequence(0))
@@ -201,13 +204,14 @@ impl<D: Disk> Shard<D> {
         ticket: Ticket,
         now: Now,
     ) {
-        let result = match (self.failure(), self.channels.look_up(channel)) {
-            (Some(failure), _) => Err(failure),
-            (None, NameLookup::Found(id)) => {
+        let room = self.check_room(STATE_SIZE_BYTES, Need::State);
+        let result = match (room, self.channels.look_up(channel)) {
+            (Err(refused), _) => Err(refused),
+            (Ok(()), NameLookup::Found(id)) => {
                 let mut journal = Journaled { log: &mut self.log };
                 self.subscriptions.end(id, subscription, client, how, now.mono, &mut journal)
             }
-            (None, _) => Err(RequestError::UnknownChannel),
+            (Ok(()), _) => Err(RequestError::UnknownChannel),
         };
         match result {
             Ok(()) => self.answer_when_committed(ticket, Answer::Done),

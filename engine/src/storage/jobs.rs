@@ -23,7 +23,7 @@ use crate::types::{Generation, Now, Position, SegmentNumber, ShardId, Term};
 /// A sealed segment with more unused bytes than this is cut.
 const CUT_BYTES_MIN: u64 = 1 << 20;
 /// A full disk is tried again after this.
-const FULL_RETRY: Duration = Duration::from_secs(1);
+const FULL_RETRY: Duration = Duration::from_millis(250);
 /// Between two looks whether more of the next segment is due.
 const FILL_WAIT: Duration = Duration::from_millis(1);
 /// Such looks at most before the next piece is written: so a segment of 128 MiB is ready after 10 s at the latest.
@@ -132,8 +132,8 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                     return;
                 }
                 Err(error) if is_full(&error) => {
-                    // Publishers are refused while there is no room even for what waits.
-                    self.with_shard(at, |shard| shard.set_full(shard.log.lacks_segment()));
+                    // Publishers are refused from when the active segment has only its reserve left.
+                    self.with_shard(at, |shard| shard.set_full(true));
                     self.progress(at);
                     self.runtime.sleep(FULL_RETRY).await;
                 }
@@ -221,10 +221,10 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             }
             self.runtime.sleep(TURN).await;
         };
-        let result = write_block(&*work.file, work.position.0, &bytes).await;
+        let end = work.position.0 + align_block(bytes.len()) as u64;
+        let result = self.place_footer(&work, &bytes, end).await;
         if result.is_ok() {
             // A restart leaves segments that are hardly used: what lies behind the footer is zeros.
-            let end = work.position.0 + align_block(bytes.len()) as u64;
             let length = work.file.length_bytes().await.unwrap_or(end);
             if work.may_be_cut && length > end + CUT_BYTES_MIN {
                 // It only frees space; a failure costs nothing else.
@@ -237,6 +237,28 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         }
         self.note(at, result);
         self.pump();
+    }
+
+    /// A footer may stand behind the blocks that its segment has. On a full disk it waits for room: nothing but memory is
+    /// lost without it.
+    async fn place_footer(
+        &self,
+        work: &FooterWork<D::File>,
+        bytes: &[u8],
+        end: u64,
+    ) -> DiskResult<()> {
+        loop {
+            let result = write_block(&*work.file, work.position.0, bytes).await;
+            let lacks_room = match &result {
+                Err(DiskError::Short { .. }) => work.file.length_bytes().await? < end,
+                Err(error) => is_full(error),
+                Ok(()) => false,
+            };
+            if !lacks_room {
+                return result;
+            }
+            self.runtime.sleep(FULL_RETRY).await;
+        }
     }
 
     async fn write_checkpoint(self: &Rc<Self>, at: usize, work: CheckpointWork) {

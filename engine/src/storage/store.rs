@@ -145,11 +145,13 @@ async fn store_of_segments<D: Disk>(disk: &D) -> Result<Option<StoreBlock>, Open
     Ok(None)
 }
 
-/// A directory with other things in it is not made a store.
+/// A directory with other things in it is not made a store. `probe.` begins the name of a probe that was not finished
+/// before the power went: the first start ended there.
 async fn refuse_foreign<D: Disk>(disk: &D) -> Result<(), OpenError> {
-    let ours = ["LOCK", "probe", STORE_PATH_NEW, "lost+found"];
+    let (ours, parts) = (["LOCK", "probe", STORE_PATH_NEW, "lost+found"], ["shard-", "probe."]);
     let entries = disk.list("").await?;
-    let is_foreign = |name: &str| !ours.contains(&name) && !name.starts_with("shard-");
+    let is_foreign =
+        |name: &str| !ours.contains(&name) && !parts.iter().any(|part| name.starts_with(part));
     match entries.iter().find(|entry| is_foreign(&entry.name)) {
         Some(entry) => Err(OpenError::Format {
             file: entry.name.clone(),

@@ -329,6 +329,21 @@ fn another_cluster_shard_count_or_directory_is_refused() {
     assert_eq!(foreign.paths(), ["server.dat"]);
 }
 
+/// Found by `faults/run power`: power lost in the first milliseconds of a fresh server left the probe of a core under the
+/// name that it has until it is whole, and the directory was refused as somebody else's from then on.
+#[test]
+fn a_first_start_that_ended_early_is_begun_again() {
+    let executor = SimExecutor::new(11);
+    let group = executor.group();
+    for left in [&["LOCK", "probe.4711.2"][..], &["probe", "store.new", "lost+found"]] {
+        let disk = SimDisk::new(executor.runtime(), 11);
+        for name in left {
+            executor.block_on(async { disk.create(name).await.map(drop) }).unwrap();
+        }
+        executor.block_on(open(&disk, &group, &config())).map(drop).unwrap();
+    }
+}
+
 /// Closing a client right after its first publish to a channel took a second: the channel's name, which is repeated in
 /// the next batch whenever that comes, stood in the open batch, and the answer waited for it.
 #[test]

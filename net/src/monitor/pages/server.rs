@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use weirlog_engine::types::Now;
 
 use super::{Visit, time_text};
 use crate::address::Address;
@@ -14,6 +15,8 @@ use crate::monitor::http::{JSON, Response, Status};
 pub(super) const GO_VERSION: &str = "rust";
 /// Clients have this long to say who they are, in seconds, where nobody is asked.
 const AUTH_TIMEOUT_DEFAULT: f64 = 2.0;
+/// A write that takes longer is told: the slowest healthy disks were seen to take some hundred milliseconds.
+const WRITE_AGE_MS_MAX: u64 = 2_000;
 
 /// What this server does not have, where tools look for it.
 #[derive(Serialize)]
@@ -167,17 +170,34 @@ pub(super) fn routez<C: Cores>(visit: &Visit<'_, C>) -> Response {
     })
 }
 
-/// 503 if a part of the server takes no messages before a restart.
+/// 503 if a part of the server takes no messages: before a restart, until the disk has room, or until it answers.
 pub(super) async fn healthz<C: Cores>(visit: &Visit<'_, C>) -> Response {
-    let failed = Totals::of(visit.cores).await.failed_shards;
-    if failed.is_empty() {
+    let Some(error) = trouble(&Totals::of(visit.cores).await, visit.now) else {
         // In one line: there are probes that look for this text.
         let body = serde_json::to_vec(&Healthz { status: "ok", error: None });
         let body = body.expect("strings are JSON");
         return Response { status: Status::Ok, content_type: JSON, body };
-    }
-    let names: Vec<String> = failed.iter().map(ToString::to_string).collect();
-    let error = format!("no messages are taken until a restart in shards {}", names.join(", "));
+    };
     let page = Healthz { status: "unavailable", error: Some(error) };
     Response { status: Status::Unavailable, ..Response::json(&page) }
+}
+
+/// What keeps messages from being taken, the worst first.
+fn trouble(totals: &Totals, now: Now) -> Option<String> {
+    if !totals.failed_shards.is_empty() {
+        let names: Vec<String> = totals.failed_shards.iter().map(ToString::to_string).collect();
+        return Some(format!(
+            "no messages are taken until a restart in shards {}",
+            names.join(", ")
+        ));
+    }
+    if totals.full_shards > 0 {
+        let count = totals.full_shards;
+        return Some(format!(
+            "no space left on the device: no messages are taken until there is some in {count} shards"
+        ));
+    }
+    let age_ms = now.mono.since(totals.shards.oldest_write?) / 1_000_000;
+    (age_ms >= WRITE_AGE_MS_MAX)
+        .then(|| format!("the disk does not answer: a write is on its way for {age_ms} ms"))
 }
