@@ -276,10 +276,13 @@ impl<D: Disk> Shard<D> {
         now: Now,
     ) {
         self.reads.in_flight -= 1;
+        // What was read of a segment that went away meanwhile is nothing: who waits looks where it is now.
         match (key, result) {
             (ReadKey::Frame(place), Ok(ReadResult::Window(bytes))) => {
                 self.keep_frames(place, bytes)
             }
+            (ReadKey::Frame(place), _) if !self.segments.contains_key(&place.0) => {}
+            (ReadKey::Footer(segment), _) if !self.segments.contains_key(&segment) => {}
             (ReadKey::Footer(segment), Ok(ReadResult::Footer(footer))) => {
                 self.footers.insert(segment, footer.clone());
             }
