@@ -67,6 +67,13 @@ struct ActiveSegment<F> {
     end: Position,
 }
 
+impl<F> ActiveSegment<F> {
+    fn opened(&self) -> OpenedSegment<F> {
+        let (number, generation) = (self.number, self.generation);
+        OpenedSegment { number, generation, file: self.file.clone() }
+    }
+}
+
 /// See the module's head.
 pub(crate) struct Log<F: DiskFile> {
     shard: ShardId,
@@ -311,7 +318,6 @@ impl<F: DiskFile> Log<F> {
         self.last_small_table =
             if header.blocks == 1 { batch.table.encode(&[]) } else { Vec::new() };
         let runs = std::mem::take(&mut batch.runs);
-        let times = batch.times;
         self.in_flight.push_back(InFlight {
             index,
             sealed: Monotonic::default(),
@@ -336,15 +342,12 @@ impl<F: DiskFile> Log<F> {
         }
         let records = lead + format::FRAME_HEADER_BYTES + table.len();
         let records = CachedBytes::written(buffer, records..records + size_bytes);
-        let opened = matches!(roll, Roll::To(_)).then(|| OpenedSegment {
-            number: active.number,
-            generation: active.generation,
-            file: active.file.clone(),
-        });
+        let opened = matches!(roll, Roll::To(_)).then(|| active.opened());
         let rolled = match roll {
             Roll::Stay => None,
             Roll::To(previous) => previous,
         };
+        let times = batch.times;
         (write, SealedBatch { place, times, frame: cached(batch, records), opened, rolled })
     }
 
