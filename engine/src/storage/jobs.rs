@@ -201,7 +201,12 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     }
 
     async fn write_footer(self: &Rc<Self>, at: usize, work: FooterWork<D::File>) {
-        let result = write_block(&*work.file, work.position.0, &work.bytes).await;
+        let mut result = write_block(&*work.file, work.position.0, &work.bytes).await;
+        // Behind a segment that is filled to its end a footer needs space.
+        while result.as_ref().is_err_and(is_full) {
+            self.runtime.sleep(FULL_RETRY).await;
+            result = write_block(&*work.file, work.position.0, &work.bytes).await;
+        }
         if result.is_ok() {
             // A restart leaves segments that are hardly used: what lies behind the footer is zeros.
             let end = work.position.0 + align_block(work.bytes.len()) as u64;
