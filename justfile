@@ -13,6 +13,10 @@ sim-twice seed="1":
     cargo build --release -q
     diff <(target/release/weirlog sim --seed {{seed}}) <(target/release/weirlog sim --seed {{seed}}) && echo same
 
+# Known bugs, put in one by one: the simulator must find each.
+mutants *names:
+    mutants/run {{names}}
+
 # In-process benchmarks beside the device's own limit; results go to benches/runs/. On an idle machine.
 bench:
     cargo build --release -q -p weirlog -p weirlog-benches

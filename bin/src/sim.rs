@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use weirlog_net::sim::{Log, Outcome, SimPlan, run};
+use weirlog_net::sim::{Log, Outcome, SimPlan, Violation, run, shrink};
 
 use crate::args::SimOptions;
 
-/// Runs what was asked for; fails at the first broken promise.
+/// Runs what was asked for; fails at the first broken promise. Of many seeds the failing one is made small.
 pub(crate) fn simulate(options: &SimOptions) -> ExitCode {
     match options.seed {
-        Some(seed) => replay(SimPlan { seed, steps: options.steps }),
+        Some(seed) => replay(SimPlan { seed, steps: options.steps, faults: options.faults }),
         None => run_all(options),
     }
 }
@@ -24,7 +24,10 @@ fn replay(plan: SimPlan) -> ExitCode {
             println!("trace hash {:016x}", outcome.trace_hash);
             ExitCode::SUCCESS
         }
-        Err(violation) => fail(&violation),
+        Err(violation) => {
+            eprintln!("weirlog: {violation}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -34,13 +37,13 @@ fn run_all(options: &SimOptions) -> ExitCode {
     let mut total =
         Outcome { operations: 0, crashes: 0, acked: 0, delivered: 0, trace_hash: 0, disk_hash: 0 };
     for seed in 0..options.seeds {
-        match run(SimPlan { seed, steps: options.steps }, None) {
+        match run(SimPlan { seed, steps: options.steps, faults: options.faults }, None) {
             Ok(outcome) => {
                 total.operations += outcome.operations;
                 total.crashes += outcome.crashes;
                 total.acked += outcome.acked;
             }
-            Err(violation) => return fail(&violation),
+            Err(violation) => return fail(violation, options.is_shrinking),
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -55,8 +58,14 @@ fn run_all(options: &SimOptions) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn fail(violation: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("weirlog: {violation}");
+/// Tells what failed, and the shortest command found that fails.
+fn fail(violation: Violation, is_shrinking: bool) -> ExitCode {
+    eprintln!("weirlog: {violation}\n  {}", violation.plan);
+    if !is_shrinking {
+        return ExitCode::FAILURE;
+    }
+    let (plan, violation) = shrink(violation.plan, violation);
+    eprintln!("weirlog: the least found that fails, and how:\n  {plan}\n  {violation}");
     ExitCode::FAILURE
 }
 

@@ -56,7 +56,8 @@ impl RetentionClock {
             }
             _ => self.differs = Some((now.mono, difference)),
         }
-        self.at
+        // Messages are stamped by the wall clock: behind one that was set back nothing new is old.
+        self.at.min(now.wall)
     }
 
     /// Whether the wall clock is not believed at present.
@@ -92,6 +93,16 @@ mod tests {
         assert_eq!(clock.advance(now(90_000, 0)), Timestamp(1_000 * SECOND));
         assert_eq!(clock.advance(now(90_599, 599)), Timestamp(1_599 * SECOND));
         assert_eq!(clock.advance(now(90_600, 600)), Timestamp(90_600 * SECOND));
+    }
+
+    /// What is stamped now would be as old as the clock was set back.
+    #[test]
+    fn ages_are_not_judged_by_a_time_that_the_wall_clock_has_not_reached() {
+        let mut clock = RetentionClock::new(Timestamp(0));
+        assert_eq!(clock.advance(now(9_000, 5)), Timestamp(9_000 * SECOND));
+        assert_eq!(clock.advance(now(5_000, 6)), Timestamp(5_000 * SECOND));
+        assert!(clock.is_doubting());
+        assert_eq!(clock.advance(now(9_002, 7)), Timestamp(9_002 * SECOND));
     }
 
     /// Found by fuzzing: the difference of the two ends of time overflowed.

@@ -64,7 +64,12 @@ impl<F: DiskFile> SuperblockFile<F> {
         log_end: ChainPoint,
     ) -> DiskResult<Self> {
         disk.create_directory(&shard_directory(shard)).await?;
-        let file = disk.create(&superblock_path(shard)).await?;
+        let path = superblock_path(shard);
+        let file = match disk.create(&path).await {
+            // An earlier try made it, and then there was no space.
+            Err(DiskError::Exists { .. }) => disk.open(&path).await?,
+            made => made?,
+        };
         let mut made = Self {
             file: std::rc::Rc::new(file),
             newest: Superblock { shard, ..Superblock::default() },

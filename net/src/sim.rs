@@ -2,7 +2,7 @@
 //! clock, a disk that crashes and a network that fails, under clients that speak the real protocol.
 //!
 //! ```text
-//! workload: starts, kills, stops the server, cuts power and connections        one seed, one run
+//! workload: starts, kills, stops the server, does what faults.rs lists         one seed, one run
 //! client -- network: bytes, delays, cuts --> server: cores, links, storage --> simulated disk
 //!    |                                                                          of the engine
 //!    +--> model: what may be expected, and the checks
@@ -10,23 +10,30 @@
 //! A run ends at the first promise that is broken. The same seed gives the same run: see [`Outcome::trace_hash`].
 
 mod client;
+mod faults;
 mod model;
 mod network;
 mod server;
+mod shrink;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod workload;
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 
 use fastrand::Rng;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::sim::SimRuntime;
+use weirlog_engine::types::Monotonic;
 
+pub use faults::{FaultKind, FaultKinds, UnknownFault};
 use model::Model;
 use network::Connection;
 use server::Server;
+pub use shrink::shrink;
 pub use workload::run;
 
 /// How a run is made.
@@ -36,6 +43,17 @@ pub struct SimPlan {
     pub seed: u64,
     /// Faults stop after so many operations of clients.
     pub steps: u64,
+    /// The kinds of faults there are.
+    pub faults: FaultKinds,
+}
+
+/// The command that makes this run.
+impl fmt::Display for SimPlan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "weirlog sim --seed {} --steps {}", self.seed, self.steps)?;
+        let left_out = self.faults.left_out();
+        if left_out.is_empty() { Ok(()) } else { write!(formatter, " --without {left_out}") }
+    }
 }
 
 /// What a run without violation did.
@@ -57,10 +75,10 @@ pub struct Outcome {
 
 /// A broken promise. `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("seed {seed}, {at_ms} ms: {what}")]
+#[error("seed {}, {at_ms} ms: {what}", plan.seed)]
 pub struct Violation {
     /// The run.
-    pub seed: u64,
+    pub plan: SimPlan,
     /// When, in milliseconds of virtual time.
     pub at_ms: u64,
     /// What, with channel, sequence and client where they are known.
@@ -83,6 +101,15 @@ struct World {
     is_draining: Cell<bool>,
     /// A disk failed under the server that runs: whoever is refused does not know what was stored.
     is_disk_failing: Cell<bool>,
+    /// The last server process under which a disk failed.
+    failing_life: Cell<u64>,
+    /// Until then the disk is full, or just was: who is refused knows that nothing was stored.
+    is_full_until: Cell<Monotonic>,
+    /// Until then something keeps all from being done in time: a slow disk or network.
+    is_slow_until: Cell<Monotonic>,
+    /// The longest delay that is added now to all that is sent.
+    lag_us_max: Rc<Cell<u64>>,
+    faults: FaultKinds,
     log: Option<Log>,
 }
 
@@ -102,6 +129,29 @@ impl World {
         self.operations.set(self.operations.get() + 1);
     }
 
+    /// Whether a server process may refuse a request, for the disk's sake.
+    fn may_refuse(&self, life: u64) -> bool {
+        self.has_failed(life) || self.runtime.now().mono < self.is_full_until.get()
+    }
+
+    /// Whether the disk failed under this process: what it says may arrive when the next one is there.
+    fn has_failed(&self, life: u64) -> bool {
+        life <= self.failing_life.get()
+    }
+
+    /// When all was last as it should be, for what must be done in time.
+    fn calm_since(&self) -> Monotonic {
+        self.is_slow_until.get().max(self.is_full_until.get())
+    }
+
+    /// Something keeps all from being done in time, until so long from now.
+    fn disturb(&self, ms: u64) {
+        let now = self.runtime.now().mono;
+        let until = self.is_slow_until.get().max(now.after_ms(ms));
+        self.is_slow_until.set(until);
+        self.model.borrow_mut().disturbed(now, until);
+    }
+
     fn random_channel(&self, rng: &mut Rng) -> String {
         self.channels[rng.usize(..self.channels.len())].clone()
     }
@@ -110,7 +160,8 @@ impl World {
     fn connect(&self, rng: &mut Rng) -> Option<(Rc<Connection>, u64)> {
         let server = self.server.borrow().clone().filter(|server| server.is_listening())?;
         self.connections_count.set(self.connections_count.get() + 1);
-        let connection = Connection::new(self.connections_count.get(), rng.fork());
+        let connection =
+            Connection::new(self.connections_count.get(), rng.fork(), self.lag_us_max.clone());
         let mut connections = self.connections.borrow_mut();
         connections.retain(|known| !known.is_cut());
         connections.push(connection.clone());

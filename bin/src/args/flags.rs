@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
+use weirlog_net::sim::FaultKinds;
 use weirlog_net::tls::{TlsClientSpec, TlsSpec};
 
 use super::files::FileSettings;
@@ -443,6 +444,13 @@ pub(super) struct SimFlags {
     /// Steps of each run
     #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = values::at_least_one)]
     steps: u64,
+    /// Leave these faults out, names with commas
+    #[arg(long, value_name = "FAULTS", value_parser = values::faults_without)]
+    without: Option<FaultKinds>,
+    /// Look for the least that fails
+    #[arg(long, default_value = "true")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    shrink: bool,
     /// Print this text
     #[arg(long, visible_alias = "h", default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
@@ -452,6 +460,8 @@ pub(super) struct SimFlags {
 impl SimFlags {
     /// What these flags mean together.
     pub(super) fn into_options(self) -> SimOptions {
-        SimOptions { seed: self.seed, seeds: self.seeds, steps: self.steps }
+        let faults = self.without.unwrap_or(FaultKinds::all());
+        let (seeds, is_shrinking) = (self.seeds, self.shrink);
+        SimOptions { seed: self.seed, seeds, steps: self.steps, faults, is_shrinking }
     }
 }

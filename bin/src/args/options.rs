@@ -9,6 +9,7 @@ use weirlog_engine::types::ChannelLimits;
 use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::sim::FaultKinds;
 use weirlog_net::tls::{ClientCertificates, TlsClientSpec, TlsSpec};
 
 use crate::log::SyslogTarget;
@@ -356,4 +357,8 @@ pub(crate) struct SimOptions {
     pub(crate) seeds: u64,
     /// Steps of each run.
     pub(crate) steps: u64,
+    /// The kinds of faults there are.
+    pub(crate) faults: FaultKinds,
+    /// Whether a failing seed of many is made small.
+    pub(crate) is_shrinking: bool,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::front::upstream::UpstreamAddress;
+use weirlog_net::sim::FaultKind;
 use weirlog_net::tls::{ClientCertificates, TlsSpec};
 use weirlog_net::upstream::Login;
 
@@ -295,10 +296,23 @@ fn commands() {
     assert_eq!(command(&["-P", "/run/w.pid", "-sl", "ldm"]), in_file);
     check_error(&["-sl", "stop=0"], "-sl: a process id is at least 1: \"stop=0\"");
     assert!(version_line().starts_with("weirlog version 0."));
-    let sim = |seed, seeds, steps| Command::Sim(SimOptions { seed, seeds, steps });
+    let faults = FaultKinds::all();
+    let sim = |seed, seeds, steps| {
+        Command::Sim(SimOptions { seed, seeds, steps, faults, is_shrinking: true })
+    };
     assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
     assert_eq!(command(&["sim", "--seed", "0xff", "-steps=5"]), sim(Some(255), 100, 5));
     assert_eq!(command(&["--", "sim", "-seeds", "3"]), sim(None, 3, 10_000));
+    let faults = faults.without(FaultKind::Power).without(FaultKind::Lag);
+    let without =
+        SimOptions { seed: Some(1), seeds: 100, steps: 10_000, faults, is_shrinking: false };
+    let line = ["sim", "-seed", "1", "--without", "power,lag", "--shrink=false"];
+    assert_eq!(command(&line), Command::Sim(without));
+    check_error(
+        &["sim", "--without", "power,rain"],
+        "-without: unknown fault, there are power, kill, stop, write-errors, read-errors, full-disk, \
+         slow-disk, clock, cuts, lag, stalls, cores, limits: \"power,rain\"",
+    );
     assert_eq!(command(&["sim", "-h"]), Command::SimHelp);
     check_error(&["sim", "-mm", "1"], "flag provided but not defined: -mm (see weirlog --help)");
     check_error(&["sim", "-seeds", "0"], "-seeds: must be from 1 to 18446744073709551615: \"0\"");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use weirlog_net::sim::FaultKind;
+
 /// Why a value was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -51,6 +53,8 @@ pub(crate) enum ValueError {
     UnknownSignal,
     /// Not a process that could be signalled.
     NotAProcess,
+    /// Not kinds of the simulator's faults.
+    UnknownFault,
     /// Not valid UTF-8.
     NotUtf8,
     /// Nothing where something is needed.
@@ -88,6 +92,10 @@ impl fmt::Display for ValueError {
                 f.write_str("unknown order, use stop, quit, term, reopen, reload or ldm")
             }
             Self::NotAProcess => f.write_str("a process id is at least 1"),
+            Self::UnknownFault => {
+                let names = FaultKind::ALL.map(FaultKind::name).join(", ");
+                write!(f, "unknown fault, there are {names}")
+            }
             Self::NotUtf8 => f.write_str("not valid UTF-8"),
             Self::Empty => f.write_str("must not be empty"),
         }

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use weirlog_net::sim::FaultKinds;
+
 use super::options::StoreKind;
 pub(crate) use super::value_error::ValueError;
 
@@ -122,6 +124,14 @@ pub(super) fn unsigned(text: &str) -> Result<u64, ValueError> {
 /// How many, at least one.
 pub(super) fn at_least_one(text: &str) -> Result<u64, ValueError> {
     in_range(integer(text)?, 1, u64::MAX)
+}
+
+/// All kinds of the simulator's faults but these, with commas between them.
+pub(super) fn faults_without(text: &str) -> Result<FaultKinds, ValueError> {
+    text.split(',').try_fold(FaultKinds::all(), |faults, name| {
+        let kind = name.trim().parse().map_err(|_| ValueError::UnknownFault)?;
+        Ok(faults.without(kind))
+    })
 }
 
 pub(super) fn in_range(value: i128, min: u64, max: u64) -> Result<u64, ValueError> {

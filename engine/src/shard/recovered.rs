@@ -37,9 +37,12 @@ struct Rebuilding {
     last_incarnation: u64,
     subscriptions: Recovering,
     damage: Vec<Damage>,
+    /// The newest message's time, as the wall clock said.
     newest_time: Timestamp,
     /// The frames of the channels' runs.
     frames: FrameList,
+    /// How far the retention clock was.
+    clock_time: Timestamp,
     config: ShardConfig,
     now: Monotonic,
 }
@@ -55,8 +58,9 @@ impl Rebuilding {
             last_incarnation: checkpoint.head.last_incarnation,
             subscriptions: Recovering::default(),
             damage: Vec::new(),
-            newest_time: checkpoint.head.clock,
             frames: checkpoint.head.frames.clone(),
+            newest_time: Timestamp(0),
+            clock_time: checkpoint.head.clock,
             config: config.clone(),
             now: now.mono,
         };
@@ -245,7 +249,7 @@ impl<D: Disk> Shard<D> {
         }
         if let Some(superblock) = &recovered.superblock {
             let slot = superblock.newest();
-            state.newest_time = state.newest_time.max(slot.clock);
+            state.clock_time = state.clock_time.max(slot.clock);
             let table = Table::record_count(&slot.hint_table)
                 .and_then(|count| Table::decode(&slot.hint_table, count).map(|found| found.0));
             if let Some(table) = table.filter(|_| is_lost(lost, slot.hint.index)) {
@@ -290,7 +294,13 @@ impl<D: Disk> Shard<D> {
             last_incarnation: state.last_incarnation,
             subscriptions: state.subscriptions.finish(),
             rng,
-            clock: RetentionClock::new(state.newest_time),
+            // Messages are stamped by the wall clock, which may have jumped: their time counts only where there is no
+            // other, before the first hint.
+            clock: RetentionClock::new(if state.clock_time == Timestamp(0) {
+                state.newest_time
+            } else {
+                state.clock_time
+            }),
             superblock: recovered.superblock,
             segments: recovered.segments,
             spare: recovered.spare,

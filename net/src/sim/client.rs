@@ -19,8 +19,8 @@ use fastrand::Rng;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::{Monotonic, Now};
 
-use super::World;
 use super::network::Connection;
+use super::{FaultKind, World};
 use crate::stan::wire::PubMsg;
 use requests::Request;
 use subscriptions::Subscription;
@@ -293,7 +293,7 @@ impl Client {
                 self.drop_line();
                 self.forget_registration();
             }
-            753..756 => {
+            753..756 if self.world.faults.has(FaultKind::Stalls) => {
                 let ms = self.rng.u64(100..8_000);
                 self.log(|| format!("reads nothing for {ms} ms"));
                 self.stalled_until = now.mono.after_ms(ms);
@@ -353,8 +353,9 @@ impl Client {
             return;
         }
         let number = line.connection.number;
+        let calm_since = self.calm_since();
         let is_late =
-            |sent_at: Monotonic| now.mono > sent_at.max(self.disturbed_at).after_ms(ANSWER_MS_MAX);
+            |sent_at: Monotonic| now.mono > sent_at.max(calm_since).after_ms(ANSWER_MS_MAX);
         if let Some(late) = self.requests.values().find(|request| is_late(request.sent_at)) {
             self.violated(&format!("no answer to {late:?} over connection {number}"));
         }
@@ -364,6 +365,16 @@ impl Client {
             self.violated(&format!("no ack of {:?} over connection {number}", late.payload));
         }
         self.check_redeliveries(now);
+    }
+
+    /// The server process at the other end; 0: none.
+    fn life(&self) -> u64 {
+        self.line.as_ref().map_or(0, |line| line.life)
+    }
+
+    /// When something last kept the server and this client from doing things in time.
+    fn calm_since(&self) -> Monotonic {
+        self.disturbed_at.max(self.world.calm_since())
     }
 
     /// Whether nothing of it is open: all is answered and acked.

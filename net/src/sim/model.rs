@@ -2,18 +2,16 @@
 //!
 //! The model never guesses what the server did with a request whose answer was lost: it then expects less.
 
+mod audit;
 mod finish;
 mod group;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weirlog_engine::types::{Monotonic, Timestamp};
+use weirlog_engine::types::{ChannelLimits, Monotonic, Timestamp};
 
 use crate::stan::wire::MsgProto;
 pub(super) use group::{Group, Left, Start, SubscriptionKey};
-
-/// Acks that a server had for this long before it was killed are on disk.
-const COMMIT_AFTER_MS: u64 = 1_000;
 
 /// Names a [`Group`].
 pub(super) type GroupIndex = usize;
@@ -54,6 +52,20 @@ pub(super) struct Model {
     /// Durables whose removal was never answered: the next one of the name may be the old one.
     doubted: BTreeSet<SubscriptionKey>,
     generations: BTreeMap<SubscriptionKey, u64>,
+    /// Limits of the channels that have some.
+    limits: BTreeMap<String, ChannelLimits>,
+    /// What was published to each channel so far.
+    published_counts: BTreeMap<String, u64>,
+    /// What the reader at the end found.
+    audited: BTreeMap<String, BTreeMap<u64, String>>,
+    /// Acks that a server had for this long before it was killed are on disk.
+    commit_after_ms: u64,
+    /// When things took longer than they should, from and to.
+    disturbances: Vec<(Monotonic, Monotonic)>,
+    /// How far the wall clock jumped forth so far, where the age of messages follows it.
+    clock_steps_ms: u64,
+    /// Whether the wall clock has jumped so far that the age of messages does not follow it.
+    is_clock_doubted: bool,
     violation: Option<String>,
     pub(super) acked_count: u64,
     pub(super) delivered_count: u64,
@@ -69,6 +81,11 @@ pub(super) struct Received<'a> {
 }
 
 impl Model {
+    /// A model of channels with these limits, on a disk that has an ack in `commit_after_ms` at the latest.
+    pub(super) fn new(limits: BTreeMap<String, ChannelLimits>, commit_after_ms: u64) -> Self {
+        Self { limits, commit_after_ms, ..Self::default() }
+    }
+
     /// A promise was broken. The first one counts.
     pub(super) fn violated(&mut self, what: String) {
         self.violation.get_or_insert(what);
@@ -96,19 +113,29 @@ impl Model {
         self.lives.len() as u64
     }
 
+    /// From `from` to `to` things take longer.
+    pub(super) fn disturbed(&mut self, from: Monotonic, to: Monotonic) {
+        self.disturbances.push((from, to));
+    }
+
     /// What was certain at `at` in `life` is so for ever.
     fn is_committed(&self, (life, at): (u64, Monotonic)) -> bool {
+        let sure = at.after_ms(self.commit_after_ms);
+        if self.disturbances.iter().any(|(from, to)| *from <= sure && at <= *to) {
+            return false;
+        }
         let index = usize::try_from(life).unwrap_or(usize::MAX).wrapping_sub(1);
         match self.lives.get(index).and_then(|life| life.ended) {
             None => true,
             Some((_, true)) => true,
-            Some((ended, false)) => ended >= at.after_ms(COMMIT_AFTER_MS),
+            Some((ended, false)) => ended >= sure,
         }
     }
 
     /// A client publishes.
     pub(super) fn published(&mut self, payload: String, channel: &str, line: u64, now: Monotonic) {
         let order = self.publishes.len() as u64;
+        *self.published_counts.entry(channel.to_owned()).or_default() += 1;
         let publish =
             Publish { channel: channel.to_owned(), line, order, sent_at: now, acked_at: None };
         let old = self.publishes.insert(payload, publish);

@@ -112,10 +112,12 @@ pub(super) struct Connection {
     rng: RefCell<Rng>,
     /// The longest delay of a chunk.
     delay_us_max: u64,
+    /// What the network adds to it at present.
+    lag_us_max: Rc<Cell<u64>>,
 }
 
 impl Connection {
-    pub(super) fn new(number: u64, mut rng: Rng) -> Rc<Self> {
+    pub(super) fn new(number: u64, mut rng: Rng, lag_us_max: Rc<Cell<u64>>) -> Rc<Self> {
         let delay_us_max = [50, 500, 5_000, 50_000][rng.usize(..4)];
         Rc::new(Self {
             number,
@@ -126,6 +128,7 @@ impl Connection {
             is_cut: Cell::new(false),
             rng: RefCell::new(rng),
             delay_us_max,
+            lag_us_max,
         })
     }
 
@@ -140,7 +143,8 @@ impl Connection {
     }
 
     fn arrival(&self, now: Monotonic) -> Monotonic {
-        let delay_us = self.rng.borrow_mut().u64(1..=self.delay_us_max);
+        let delay_us_max = self.delay_us_max + self.lag_us_max.get();
+        let delay_us = self.rng.borrow_mut().u64(1..=delay_us_max);
         Monotonic(now.0 + delay_us * 1_000)
     }
 

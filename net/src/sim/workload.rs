@@ -1,44 +1,58 @@
 //! One run: clients at work, faults drawn from the seed, then calm, and the last checks.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use rustc_hash::FxHasher;
+use weirlog_engine::limits::{ChannelLimitRules, LimitRule, NamePart};
 use weirlog_engine::runtime::Runtime;
-use weirlog_engine::sim::{Chance, Faults, SimDisk, SimExecutor};
+use weirlog_engine::sim::{Faults, SimDisk, SimExecutor};
 use weirlog_engine::storage::{StorageConfig, Tuning};
-use weirlog_engine::types::ChannelLimits;
+use weirlog_engine::types::{ChannelLimits, Monotonic};
 
 use super::client::{CLUSTER_ID, Client};
 use super::model::Model;
 use super::server::{Server, ServerPlan};
-use super::{Log, Outcome, SimPlan, Violation, World};
+use super::{FaultKind, Log, Outcome, SimPlan, Violation, World};
 use crate::config::NetConfig;
 use crate::core::Notice;
 
 const CHANNELS: [&str; 4] = ["alpha", "beta.one", "gamma", "delta-4.x"];
 const PAYLOAD_SIZE_BYTES_MAX: u32 = 8 << 10;
 /// A server is ready within this; recovery reads little here.
-const START_MS_MAX: u64 = 20_000;
+pub(super) const START_MS_MAX: u64 = 20_000;
 /// When faults have stopped all is delivered and acked within this.
 const DRAIN_MS_MAX: u64 = 180_000;
+
+pub(super) const NO_LIMITS: ChannelLimits = ChannelLimits {
+    messages_max: 0,
+    bytes_max: 0,
+    age_ms_max: 0,
+    subscriptions_max: 0,
+    inactivity_ms_max: 0,
+};
 
 /// How late a violation is seen.
 const STEP_MAX: Duration = Duration::from_millis(10);
 
-struct Run {
-    plan: SimPlan,
-    executor: SimExecutor,
-    disk: SimDisk,
+pub(super) struct Run {
+    pub(super) plan: SimPlan,
+    pub(super) executor: SimExecutor,
+    pub(super) disk: SimDisk,
     rng: Rng,
-    world: Rc<World>,
+    /// Each kind of trouble's own chance.
+    pub(super) chances: Vec<(FaultKind, Rng)>,
+    pub(super) world: Rc<World>,
     clients: Vec<Rc<RefCell<Client>>>,
     shard_count: u16,
+    core_count: u16,
+    limits: ChannelLimitRules,
     tuning: Tuning,
-    crashes: u64,
+    pub(super) crashes: u64,
 }
 
 /// Runs one seed to its end.
@@ -53,7 +67,7 @@ pub fn run(plan: SimPlan, log: Option<Log>) -> Result<Outcome, Violation> {
     };
     let at_ms = run.world.runtime.now().mono.0 / 1_000_000;
     run.kill_server(false);
-    Err(Violation { seed: plan.seed, at_ms, what })
+    Err(Violation { plan, at_ms, what })
 }
 
 impl Run {
@@ -63,15 +77,19 @@ impl Run {
         let runtime = executor.runtime();
         let disk = SimDisk::new(runtime.clone(), rng.u64(..));
         // On a slow disk much is under way whenever something fails.
-        let write_time_max = Duration::from_micros([200, 200, 2_000, 20_000][rng.usize(..4)]);
+        let write_us_max = [200, 200, 2_000, 20_000][rng.usize(..4)];
+        let write_time_max = Duration::from_micros(write_us_max);
         disk.set_faults(Faults { write_time_max, ..Faults::default() });
-        let channels = CHANNELS[..rng.usize(1..=CHANNELS.len())]
+        let channels: Vec<String> = CHANNELS[..rng.usize(1..=CHANNELS.len())]
             .iter()
             .map(|name| (*name).to_owned())
             .collect();
+        let limits = draw_limits(&plan, &channels);
+        let rules = limits.iter().map(|(name, limits)| rule(name, limits)).collect();
         let world = Rc::new(World {
             runtime,
-            model: RefCell::new(Model::default()),
+            // A write and its flush may both be slow, each a hundred times.
+            model: RefCell::new(Model::new(limits, 1_000 + write_us_max / 5)),
             server: RefCell::default(),
             channels,
             connections: RefCell::default(),
@@ -79,18 +97,27 @@ impl Run {
             operations: Cell::new(0),
             is_draining: Cell::new(false),
             is_disk_failing: Cell::new(false),
+            failing_life: Cell::new(0),
+            is_full_until: Cell::new(Monotonic(0)),
+            is_slow_until: Cell::new(Monotonic(0)),
+            lag_us_max: Rc::default(),
+            faults: plan.faults,
             log,
         });
         let shard_count = rng.u16(1..=4);
         let tuning = Tuning { tail_bytes_max: 1 << rng.u32(17..21), ..Tuning::small() };
+        let chances = FaultKind::ALL.map(|kind| (kind, kind.rng(plan.seed))).into();
         let mut run = Self {
             plan,
             executor,
             disk,
+            core_count: rng.u16(1..=3).min(shard_count),
             rng,
+            chances,
             world,
             clients: Vec::new(),
             shard_count,
+            limits: ChannelLimitRules::new(NO_LIMITS, rules),
             tuning,
             crashes: 0,
         };
@@ -118,8 +145,10 @@ impl Run {
         client
     }
 
-    fn start_server(&mut self) {
-        let core_count = self.rng.u16(1..=3).min(self.shard_count);
+    pub(super) fn start_server(&mut self) {
+        let drawn = self.chance(FaultKind::Cores).u16(1..=3).min(self.shard_count);
+        let is_other = self.plan.faults.has(FaultKind::Cores);
+        let core_count = if is_other { drawn } else { self.core_count };
         let plan = ServerPlan {
             core_count,
             storage: StorageConfig {
@@ -127,8 +156,7 @@ impl Run {
                 shard_count: Some(self.shard_count),
                 payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX,
                 channels_max: 0,
-                limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() }
-                    .into(),
+                limits: self.limits.clone(),
                 seed: self.rng.u64(..),
                 tuning: self.tuning,
             },
@@ -142,14 +170,16 @@ impl Run {
             },
             seed: self.rng.u64(..),
         };
-        self.world.model.borrow_mut().life_begins();
-        self.world.is_disk_failing.set(false);
+        let life = self.world.model.borrow_mut().life_begins();
+        if self.world.is_disk_failing.get() {
+            self.world.failing_life.set(life);
+        }
         self.world.log(|| format!("starts with {core_count} cores, {} shards", self.shard_count));
         let server = Server::start(self.executor.group(), self.disk.clone(), plan);
         *self.world.server.borrow_mut() = Some(server);
     }
 
-    fn kill_server(&mut self, is_clean: bool) {
+    pub(super) fn kill_server(&mut self, is_clean: bool) {
         let now = self.world.runtime.now().mono;
         self.world.model.borrow_mut().life_ends(now, is_clean);
         if let Some(server) = self.world.server.borrow_mut().take() {
@@ -158,7 +188,7 @@ impl Run {
     }
 
     /// Lets time pass, in steps so short that a violation is told close to its time.
-    fn pass(&mut self, duration: Duration) -> Result<(), String> {
+    pub(super) fn pass(&mut self, duration: Duration) -> Result<(), String> {
         let mut left = duration;
         while left > STEP_MAX {
             self.pass_step(STEP_MAX)?;
@@ -201,103 +231,12 @@ impl Run {
                 _ => self.rng.u64(0..50_000),
             };
             self.pass(Duration::from_micros(us))?;
-            match self.rng.u32(..100) {
-                0..3 => self.cut_connection(),
-                3..5 => self.interrupt()?,
-                _ => {}
-            }
+            self.trouble()?;
         }
         Ok(())
     }
 
-    fn cut_connection(&mut self) {
-        let connections = self.world.connections.borrow().clone();
-        if connections.is_empty() {
-            return;
-        }
-        let connection = &connections[self.rng.usize(..connections.len())];
-        let delay_ms =
-            |rng: &mut Rng| if rng.u8(..4) == 0 { rng.u64(0..15_000) } else { rng.u64(0..50) };
-        let server_after = Duration::from_millis(delay_ms(&mut self.rng));
-        let client_after = Duration::from_millis(delay_ms(&mut self.rng));
-        if !connection.is_cut() {
-            self.world.log(|| format!("cuts connection {}", connection.number));
-            connection.cut(self.world.runtime.now().mono, server_after, client_after);
-        }
-    }
-
-    /// The server ends in one of three ways, perhaps more than once and perhaps behind a failing disk, and comes back.
-    fn interrupt(&mut self) -> Result<(), String> {
-        loop {
-            self.crashes += 1;
-            if self.rng.bool() {
-                self.wait_for_ack()?;
-            }
-            let is_disk_failing = self.rng.u8(..4) == 0;
-            if is_disk_failing {
-                self.fail_disk()?;
-            }
-            match self.rng.u8(..if is_disk_failing { 4 } else { 5 }) {
-                0 | 1 => {
-                    self.world.log(|| "power fails".to_owned());
-                    self.kill_server(false);
-                    self.disk = self.disk.crash(&mut self.rng);
-                }
-                2 | 3 => {
-                    self.world.log(|| "kill -9".to_owned());
-                    self.kill_server(false);
-                }
-                _ => self.stop_server()?,
-            }
-            let pause_us = match self.rng.u8(..4) {
-                0 => 0,
-                1 | 2 => self.rng.u64(0..100_000),
-                _ => self.rng.u64(0..5_000_000),
-            };
-            self.pass(Duration::from_micros(pause_us))?;
-            self.start_server();
-            if self.rng.u8(..5) > 0 {
-                return self.wait_until_listening();
-            }
-            let us = self.rng.u64(0..5_000);
-            self.pass(Duration::from_micros(us))?;
-        }
-    }
-
-    /// The disk refuses some of what is written, for a while. What was acked before stays; of what is refused anything
-    /// may have been stored.
-    fn fail_disk(&mut self) -> Result<(), String> {
-        let before = self.disk.faults();
-        let chance = Chance([20_000, 200_000, 1_000_000][self.rng.usize(..3)]);
-        let mut faults = before.clone();
-        match self.rng.u8(..4) {
-            0 => faults.short_write = chance,
-            1 => faults.sync_error = chance,
-            _ => faults.write_error = chance,
-        }
-        self.world.log(|| format!("the disk fails: {faults:?}"));
-        self.world.is_disk_failing.set(true);
-        self.disk.set_faults(faults);
-        let us = self.rng.u64(0..400_000);
-        let passed = self.pass(Duration::from_micros(us));
-        self.disk.set_faults(before);
-        passed
-    }
-
-    /// Lets time pass until just after some publisher has heard that its message is stored: the moment at which losing
-    /// it is easiest.
-    fn wait_for_ack(&mut self) -> Result<(), String> {
-        let before = self.world.model.borrow().acked_count;
-        for _ in 0..2_000 {
-            self.pass(Duration::from_micros(10))?;
-            if self.world.model.borrow().acked_count > before {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn stop_server(&mut self) -> Result<(), String> {
+    pub(super) fn stop_server(&mut self) -> Result<(), String> {
         let server = self.world.server.borrow().clone();
         let listening = server.filter(|server| server.is_listening());
         let Some(server) = listening else {
@@ -316,7 +255,7 @@ impl Run {
         Err("a clean stop does not end".to_owned())
     }
 
-    fn wait_until_listening(&mut self) -> Result<(), String> {
+    pub(super) fn wait_until_listening(&mut self) -> Result<(), String> {
         for _ in 0..START_MS_MAX / 10 {
             let server = self.world.server.borrow().clone();
             if server.is_some_and(|server| server.is_listening()) {
@@ -338,11 +277,14 @@ impl Run {
         self.wait_for(|run| run.world.model.borrow().unread() == 0)?;
         // What is stored though nobody was told comes too.
         self.pass(Duration::from_secs(3))?;
+        let now = self.world.runtime.now().mono;
+        self.world.model.borrow_mut().check_audit(now);
         self.world.model.borrow_mut().check_channels();
         self.pass(Duration::ZERO)?;
         self.wait_for(|run| {
+            let now = run.world.runtime.now().mono;
             run.clients.iter().all(|client| client.borrow().is_settled())
-                && run.world.model.borrow().missing().is_none()
+                && run.world.model.borrow().missing(now).is_none()
         })?;
         self.world.model.borrow_mut().check_channels();
         self.world.model.borrow_mut().check_starts();
@@ -360,7 +302,8 @@ impl Run {
         }
         self.world.model.borrow_mut().check_channels();
         self.pass(Duration::ZERO)?;
-        let missing = self.world.model.borrow().missing();
+        let now = self.world.runtime.now().mono;
+        let missing = self.world.model.borrow().missing(now);
         let states: Vec<String> = self
             .clients
             .iter()
@@ -388,5 +331,35 @@ impl Run {
             trace_hash: self.executor.trace_hash(),
             disk_hash: hasher.finish(),
         }
+    }
+}
+
+/// Some channels keep only so many messages, or only for so long.
+fn draw_limits(plan: &SimPlan, channels: &[String]) -> BTreeMap<String, ChannelLimits> {
+    let mut rng = FaultKind::Limits.rng(plan.seed);
+    let mut limits = BTreeMap::new();
+    if !plan.faults.has(FaultKind::Limits) {
+        return limits;
+    }
+    for channel in channels {
+        let (messages_max, age_ms_max) = (rng.u64(1..80), rng.u64(2..20) * 1_000);
+        let (messages_max, age_ms_max) = match rng.u8(..8) {
+            0 | 1 => (messages_max, 0),
+            2 | 3 => (0, age_ms_max),
+            4 => (messages_max, age_ms_max),
+            _ => continue,
+        };
+        let drawn = ChannelLimits { messages_max, age_ms_max, ..NO_LIMITS };
+        limits.insert(channel.clone(), drawn);
+    }
+    limits
+}
+
+fn rule(name: &str, limits: &ChannelLimits) -> LimitRule {
+    let parts = name.split('.').map(|part| NamePart::Exactly(part.into()));
+    LimitRule {
+        messages_max: Some(limits.messages_max),
+        age_ms_max: Some(limits.age_ms_max),
+        ..LimitRule::new(parts.collect())
     }
 }

@@ -108,3 +108,24 @@ fn a_footer_waits_for_room_on_a_full_disk() {
         assert!(length(&first) > before, "it has its footer");
     });
 }
+
+/// A shard's files were half made when the disk was full; the next try found them there and ended the log for good.
+#[test]
+fn a_disk_that_is_full_at_the_first_start_ends_no_log() {
+    for space_bytes in [0, 4_096, 8_192, 40_000] {
+        let executor = SimExecutor::new(4);
+        let runtime = executor.runtime();
+        let disk = SimDisk::new(runtime.clone(), 4);
+        executor.block_on(async {
+            open_store(&disk, &config()).await.unwrap();
+            let full = Some(disk.used_bytes() + space_bytes);
+            disk.set_faults(Faults { space_bytes_max: full, ..Faults::default() });
+            let storage = open(&disk, &runtime, &config()).await.unwrap();
+            runtime.sleep(Duration::from_secs(5)).await;
+            disk.set_faults(Faults::default());
+            runtime.sleep(Duration::from_secs(2)).await;
+            let (shard, index, _) = publish(&storage, &runtime, "a", b"one");
+            committed(&storage, &runtime, shard, index).await;
+        });
+    }
+}

@@ -86,3 +86,43 @@ fn subscriptions_are_limited_by_channel() {
         assert_eq!((answers.len(), answers.len() - refusals), (3, allowed), "{channel}");
     }
 }
+
+/// The clock that ages are judged by went on from the newest message's time, and that one was stamped by a wall clock
+/// that had jumped: a restart wiped the older ones.
+#[test]
+fn a_wall_clock_that_jumps_ages_nothing_not_even_over_a_restart() {
+    let executor = SimExecutor::new(9);
+    let disk = SimDisk::new(executor.runtime(), 9);
+    let limits = ChannelLimits { age_ms_max: 60_000, ..ChannelLimits::default() };
+    let config = StorageConfig { limits: limits.into(), ..config() };
+    let hour_ns = 3_600_000_000_000;
+    for (round, jump_ns) in [hour_ns, -hour_ns, 87_600 * hour_ns].into_iter().enumerate() {
+        let group = executor.group();
+        let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+        let channels = [format!("old-{round}"), format!("new-{round}")];
+        publish_some(&executor, &storage, &group, &channels[0]);
+        executor.run_for(Duration::from_secs(2));
+        tick_all(&storage, &group);
+        executor.shift_wall_clock(jump_ns);
+        publish_some(&executor, &storage, &group, &channels[1]);
+        tick_all(&storage, &group);
+        group.kill();
+        drop(storage);
+        let group = executor.group();
+        let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+        for _ in 0..3 {
+            executor.run_for(Duration::from_secs(2));
+            tick_all(&storage, &group);
+        }
+        let counts = channels.map(|channel| count(&storage, &channel));
+        assert_eq!(counts, [10, 10], "round {round}");
+        group.kill();
+    }
+}
+
+fn tick_all(storage: &SimStorage, runtime: &SimRuntime) {
+    for shard in storage.shards() {
+        storage.with(*shard, |shard| shard.tick(runtime.now()));
+    }
+    storage.pump();
+}

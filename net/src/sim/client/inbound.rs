@@ -76,7 +76,7 @@ impl Client {
         if ack.error.is_empty() {
             let now = self.now().mono;
             self.world.model.borrow_mut().acked(&publish.payload, now);
-        } else if self.is_disk_failing() {
+        } else if self.world.may_refuse(self.life()) {
             self.log(|| format!("is refused {:?}: {}", publish.payload, ack.error));
         } else if self.stage == Stage::Joined && self.is_current(publish.line) {
             self.violated(&format!("{:?} was refused: {}", publish.payload, ack.error));
@@ -99,7 +99,10 @@ impl Client {
         // It may have been on the way when its subscription ended.
         let Some(mut subscription) = self.subscriptions.remove(&slot) else { return };
         let complaint =
-            subscription.on_delivery(&message, life, now, self.disturbed_at, &self.world);
+            subscription.on_delivery(&message, life, now, self.calm_since(), &self.world);
+        if self.is_auditor {
+            self.world.model.borrow_mut().audited(&message);
+        }
         if let Some(complaint) = complaint {
             self.violated(&format!(
                 "channel {}, sequence {}, subscription {slot}: {complaint}",
@@ -122,11 +125,11 @@ impl Client {
     }
 
     pub(super) fn confirm_acks(&mut self, pinged_at: Monotonic) {
-        // A server whose log has ended answers pings, but stores no ack.
-        if self.is_disk_failing() {
+        let now = self.now().mono;
+        // A server whose log has ended answers pings, but stores no ack; a slow one stores it later.
+        if self.world.has_failed(self.life()) || now < self.world.calm_since() {
             return;
         }
-        let now = self.now().mono;
         let Some(line) = &mut self.line else { return };
         let life = line.life;
         while let Some((sent_at, slot, sequence)) = line.unconfirmed.front().copied() {

@@ -122,12 +122,11 @@ impl Client {
         self.ask(&format!("_STAN.discover.{CLUSTER_ID}.pings"), Question::Ping, &payload);
     }
 
-    pub(super) fn is_disk_failing(&self) -> bool {
-        self.world.is_disk_failing.get()
-    }
-
     pub(super) fn on_answer(&mut self, request: Request, payload: &[u8]) {
-        if self.is_disk_failing() && request.changes_something() && is_refusal(request, payload) {
+        if self.world.may_refuse(self.life())
+            && request.changes_something()
+            && is_refusal(request, payload)
+        {
             self.log(|| format!("is refused {request:?}"));
             self.request_lost(request);
             self.drop_line();

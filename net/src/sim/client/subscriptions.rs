@@ -117,7 +117,6 @@ impl Subscription {
         self.begin_life(life);
         let is_acked = model.is_acked(self.group, message.sequence);
         model.delivered(&Received { message, group: self.group, life, client: &self.client });
-        drop(model);
         let sequence = message.sequence;
         let mut complaint = None;
         if !message.is_redelivered {
@@ -129,8 +128,11 @@ impl Subscription {
         let is_again = message.is_redelivered;
         let outstanding = Outstanding { delivered_at: now.mono, is_again, is_acked, ack_at: None };
         self.outstanding.insert(sequence, outstanding);
-        let held =
-            self.outstanding.values().filter(|held| self.is_held(held, now, calm_since)).count();
+        let is_held = |(held_sequence, held): &(&u64, &Outstanding)| {
+            self.is_held(held, now, calm_since)
+                && !model.may_be_gone(&self.channel, **held_sequence, now.mono)
+        };
+        let held = self.outstanding.iter().filter(is_held).count();
         if !is_again && held > self.in_flight_max {
             let limit = self.in_flight_max;
             complaint = Some(format!("new though {} of {limit} wait for their acks", held - 1));
@@ -449,13 +451,16 @@ impl Client {
             self.subscriptions.values().filter(|sub| sub.is_active() && !sub.is_queue())
         {
             let calm =
-                self.disturbed_at.after_ms(2 * subscription.ack_wait_ms + DISTURBED_SLACK_MS);
+                self.calm_since().after_ms(2 * subscription.ack_wait_ms + DISTURBED_SLACK_MS);
             if calm > now.mono {
                 continue;
             }
             let limit_ms = subscription.ack_wait_ms + REDELIVERY_SLACK_MS;
             for (sequence, held) in &subscription.outstanding {
-                if !held.is_acked && held.delivered_at.after_ms(limit_ms) < now.mono {
+                let is_due = !held.is_acked && held.delivered_at.after_ms(limit_ms) < now.mono;
+                let model = self.world.model.borrow();
+                if is_due && !model.may_be_gone(&subscription.channel, *sequence, now.mono) {
+                    drop(model);
                     self.violated(&format!(
                         "channel {}, sequence {sequence}, subscription {}: not acked and not sent again for {limit_ms} ms",
                         subscription.channel, subscription.slot

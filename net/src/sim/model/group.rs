@@ -56,6 +56,8 @@ pub(in crate::sim) struct Group {
     pub(super) requested_at: Now,
     /// When its maker knew that it exists.
     pub(super) answered_at: Option<Now>,
+    /// What was sent before may have been passed over: it could not be read.
+    pub(super) unread_until: Monotonic,
     pub(super) delivered: BTreeSet<u64>,
     pub(super) new_seen: BTreeSet<(u64, u64)>,
     /// What was acked; with the life and time at which the server had certainly applied it.
@@ -125,6 +127,7 @@ impl Model {
                 is_retired: false,
                 requested_at: now,
                 answered_at: None,
+                unread_until: Monotonic(0),
                 delivered: BTreeSet::new(),
                 new_seen: BTreeSet::new(),
                 acks: BTreeMap::new(),
