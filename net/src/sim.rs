@@ -109,6 +109,8 @@ struct World {
     is_slow_until: Cell<Monotonic>,
     /// The longest delay that is added now to all that is sent.
     lag_us_max: Rc<Cell<u64>>,
+    /// Most messages are no larger: in some runs segments fill and roll.
+    padding_bytes_max: usize,
     faults: FaultKinds,
     log: Option<Log>,
 }

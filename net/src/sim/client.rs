@@ -319,7 +319,7 @@ impl Client {
             let mut payload = format!("{}-{order:05}", self.name);
             let padding = match self.rng.u8(..10) {
                 0 => self.rng.usize(..4_000),
-                _ => self.rng.usize(..100),
+                _ => self.rng.usize(..self.world.padding_bytes_max),
             };
             payload.extend(std::iter::repeat_n('.', padding));
             let guid = format!("{}g{order}", self.name);

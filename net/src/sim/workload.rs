@@ -52,6 +52,8 @@ pub(super) struct Run {
     core_count: u16,
     limits: ChannelLimitRules,
     tuning: Tuning,
+    /// How many times rarer trouble is: in some runs much happens between two blows.
+    pub(super) calm: u32,
     pub(super) crashes: u64,
 }
 
@@ -89,7 +91,7 @@ impl Run {
         let world = Rc::new(World {
             runtime,
             // A write and its flush may both be slow, each a hundred times.
-            model: RefCell::new(Model::new(limits, 1_000 + write_us_max / 5)),
+            model: RefCell::new(Model::new(limits, 300 + write_us_max / 5)),
             server: RefCell::default(),
             channels,
             connections: RefCell::default(),
@@ -101,6 +103,7 @@ impl Run {
             is_full_until: Cell::new(Monotonic(0)),
             is_slow_until: Cell::new(Monotonic(0)),
             lag_us_max: Rc::default(),
+            padding_bytes_max: [100, 100, 1_000, 5_000][rng.usize(..4)],
             faults: plan.faults,
             log,
         });
@@ -112,6 +115,7 @@ impl Run {
             executor,
             disk,
             core_count: rng.u16(1..=3).min(shard_count),
+            calm: [1, 1, 3, 8][rng.usize(..4)],
             rng,
             chances,
             world,
@@ -341,12 +345,15 @@ fn draw_limits(plan: &SimPlan, channels: &[String]) -> BTreeMap<String, ChannelL
     if !plan.faults.has(FaultKind::Limits) {
         return limits;
     }
+    // Where all channels have some, whole segments die and are used again.
+    let kinds = [3, 5, 8][rng.usize(..3)];
     for channel in channels {
-        let (messages_max, age_ms_max) = (rng.u64(1..80), rng.u64(2..20) * 1_000);
-        let (messages_max, age_ms_max) = match rng.u8(..8) {
-            0 | 1 => (messages_max, 0),
-            2 | 3 => (0, age_ms_max),
-            4 => (messages_max, age_ms_max),
+        let ages_s = [2..20, 20..200][rng.usize(..2)].clone();
+        let (messages_max, age_ms_max) = (rng.u64(1..80), rng.u64(ages_s) * 1_000);
+        let (messages_max, age_ms_max) = match rng.u8(..kinds) {
+            0 | 3 => (messages_max, 0),
+            1 => (0, age_ms_max),
+            2 | 4 => (messages_max, age_ms_max),
             _ => continue,
         };
         let drawn = ChannelLimits { messages_max, age_ms_max, ..NO_LIMITS };

@@ -133,8 +133,8 @@ impl Client {
         let Some(line) = &mut self.line else { return };
         let life = line.life;
         while let Some((sent_at, slot, sequence)) = line.unconfirmed.front().copied() {
-            // The client was there one second later: nothing ended its subscription before the ack.
-            if sent_at.after_ms(1_000) > pinged_at {
+            // The client was there a while later: nothing ended its subscription before the ack.
+            if sent_at.after_ms(300) > pinged_at {
                 break;
             }
             line.unconfirmed.pop_front();

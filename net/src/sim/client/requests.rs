@@ -12,7 +12,7 @@ use crate::stan::wire::{
 };
 
 /// The least time between two pings of a client.
-const PING_MS_MIN: u64 = 1_500;
+const PING_MS_MIN: u64 = 400;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
