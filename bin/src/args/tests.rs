@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::front::upstream::UpstreamAddress;
-use weirlog_net::sim::FaultKind;
+use weirlog_net::sim::{FaultKind, FaultKinds};
 use weirlog_net::tls::{ClientCertificates, TlsSpec};
 use weirlog_net::upstream::Login;
 
