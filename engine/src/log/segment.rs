@@ -48,6 +48,8 @@ pub(crate) struct Segment<F> {
     pub end: Position,
     /// The last frame's index, once it takes no more.
     pub last_index: Index,
+    /// The number of the first checkpoint that knows it as sealed, once it is: those before know its runs by frames.
+    pub sealed_since: u64,
     /// Whether it is no part of the log, but stands for some that were.
     pub is_clustered: bool,
     /// Messages that no limit has removed.
@@ -71,6 +73,7 @@ impl<F> Segment<F> {
             state,
             end: Position(0),
             last_index: Index(0),
+            sealed_since: 0,
             is_clustered: false,
             live_messages: 0,
             live_bytes: 0,

@@ -62,18 +62,23 @@ impl<D: Disk> Shard<D> {
         &mut self,
         random: &mut fastrand::Rng,
     ) -> Option<ClusterPlan<D::File>> {
-        if !std::mem::take(&mut self.clustering.may_look) || self.look_due().is_none() {
+        // A segment whose runs are on their way out of memory is sealed for some channels only.
+        let may_look = std::mem::take(&mut self.clustering.may_look) && !self.is_leaving_to_footer;
+        if !may_look || self.look_due().is_none() {
             return None;
         }
         self.clustering.is_worth_a_look = false;
-        let behind = self.checkpoints.older_as_of();
+        let (behind, known) = (self.checkpoints.older_as_of(), self.checkpoints.older_number());
         let mut numbers: Vec<_> = self.segments.keys().copied().collect();
         numbers.sort_by_key(|number| self.segments[number].last_index);
         let candidate = |number: &SegmentNumber| {
             let segment = &self.segments[number];
             let is_sealed = segment.state == SegmentState::Sealed;
             Candidate {
-                is_eligible: is_sealed && segment.last_index <= behind && !segment.is_damaged,
+                is_eligible: is_sealed
+                    && segment.last_index <= behind
+                    && segment.sealed_since <= known
+                    && !segment.is_damaged,
                 is_clustered: segment.is_clustered,
                 // One that takes frames, or has no footer yet, is not looked at.
                 size_bytes: if is_sealed { segment.end.0 } else { 0 },
@@ -171,6 +176,7 @@ impl<D: Disk> Shard<D> {
         if let Some(segment) = self.segments.get_mut(&output) {
             segment.state = SegmentState::Sealed;
             segment.record_bytes = segment.live_bytes;
+            segment.sealed_since = self.checkpoints.next_number();
         }
         let needless = self.checkpoints.next_number();
         for number in &switch.numbers {
@@ -229,9 +235,10 @@ impl<D: Disk> Shard<D> {
 
     /// Whether there is anything that only two checkpoints more would let go on: then they are taken without a load too.
     pub(super) fn waits_for_checkpoint(&self) -> bool {
-        let behind = self.checkpoints.older_as_of();
+        let (behind, known) = (self.checkpoints.older_as_of(), self.checkpoints.older_number());
         let is_new = |segment: &Segment<D::File>| {
-            segment.state == SegmentState::Sealed && segment.last_index > behind
+            segment.state == SegmentState::Sealed
+                && (segment.last_index > behind || segment.sealed_since > known)
         };
         self.has_replaced() || self.has_nearly_dead() || self.segments.values().any(is_new)
     }

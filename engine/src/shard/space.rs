@@ -238,6 +238,7 @@ impl<D: Disk> Shard<D> {
         if let Some(segment) = self.segments.get_mut(&work.segment) {
             segment.record_bytes = segment.live_bytes;
             segment.runs_count = work.runs_count;
+            segment.sealed_since = self.checkpoints.next_number();
         }
         self.look_for_clustering();
         true
@@ -267,6 +268,7 @@ impl<D: Disk> Shard<D> {
             self.frames.forget_before(end);
             if let Some(segment) = self.segments.get_mut(&segment) {
                 segment.runs_count = segment.runs_count.max(count_u32(runs_count));
+                segment.sealed_since = self.checkpoints.next_number();
             }
         }
     }
