@@ -172,8 +172,8 @@ impl Channel {
     pub(crate) fn recount(&mut self, frames: &FrameList) {
         (self.messages, self.bytes) = (0, 0);
         self.index.for_each_segment(frames, |_, totals| {
-            self.messages += totals.count;
-            self.bytes += totals.bytes;
+            self.messages = self.messages.saturating_add(totals.count);
+            self.bytes = self.bytes.saturating_add(totals.bytes);
         });
     }
 }

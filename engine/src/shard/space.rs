@@ -314,8 +314,8 @@ impl<D: Disk> Shard<D> {
             let index = &self.channels.get(id).expect("listed just now").index;
             index.for_each_segment(&self.frames, |segment, totals| {
                 let known = live.entry(segment).or_default();
-                known.count += totals.count;
-                known.bytes += totals.bytes;
+                known.count = known.count.saturating_add(totals.count);
+                known.bytes = known.bytes.saturating_add(totals.bytes);
             });
         }
         for (number, segment) in &mut self.segments {
