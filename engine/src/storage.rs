@@ -127,10 +127,6 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     in_flight: Cell<usize>,
     /// Until then no batch is sealed that is not full, if shards compete.
     pause_end: Cell<Monotonic>,
-    /// When a batch was committed last.
-    last_commit: Cell<Monotonic>,
-    /// Whether a segment is being rewritten.
-    is_clustering: Cell<bool>,
     /// Whether a wait for the next seal runs.
     is_waiting: Cell<bool>,
     /// Whether the core stops: nothing is done slowly any more.
@@ -186,8 +182,6 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
             pause_end: Cell::default(),
-            last_commit: Cell::default(),
-            is_clustering: Cell::new(false),
             is_waiting: Cell::new(false),
             is_closing: Cell::new(false),
             turn: Cell::new(0),

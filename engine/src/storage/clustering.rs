@@ -29,7 +29,7 @@ const BUSY_PAUSES: u32 = 3;
 /// The shortest pause: others have their turn.
 const PAUSE_MIN: Duration = Duration::from_micros(20);
 /// After a failure nothing is rewritten for a while.
-const FAILURE_WAIT: Duration = Duration::from_secs(10);
+const FAILURE_WAIT_MS: u64 = 10_000;
 
 /// Why nothing came of it.
 enum Stop {
@@ -60,16 +60,13 @@ type PassChannel<'a> = (ChannelId, &'a str, Sequence, Share);
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     /// Starts to rewrite what the shard finds worth it, unless the core is at it already.
     pub(super) fn start_clustering(self: &Rc<Self>, at: usize) {
-        if self.is_clustering.get() || self.is_closing.get() {
+        let is_at_it = self.busy.borrow().iter().any(|(_, job)| *job == Job::Clustering);
+        if is_at_it || self.is_closing.get() {
             return;
         }
         let plan = self.with_shard(at, |shard| shard.take_clustering(&mut self.rng.borrow_mut()));
         let Some(plan) = plan else { return };
-        self.is_clustering.set(true);
-        self.spawn_job(at, Job::Clustering, async move |core| {
-            core.cluster(at, plan).await;
-            core.is_clustering.set(false);
-        });
+        self.spawn_job(at, Job::Clustering, async move |core| core.cluster(at, plan).await);
     }
 
     async fn cluster(self: &Rc<Self>, at: usize, mut plan: ClusterPlan<D::File>) {
@@ -98,7 +95,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 if let Stop::Damaged(number) = stop {
                     self.with_shard(at, |shard| shard.keep_from_clustering(number));
                 } else if !matches!(stop, Stop::Closing) {
-                    self.wait_unless_closing(FAILURE_WAIT).await;
+                    self.wait_behind_failure().await;
                 }
                 self.with_shard(at, crate::shard::Shard::end_clustering);
             }
@@ -106,9 +103,9 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         self.progress(at);
     }
 
-    async fn wait_unless_closing(&self, wait: Duration) {
-        let end = self.runtime.now().mono.0.saturating_add(nanoseconds(wait));
-        while !self.is_closing.get() && self.runtime.now().mono.0 < end {
+    async fn wait_behind_failure(&self) {
+        let end = self.runtime.now().mono.after_ms(FAILURE_WAIT_MS);
+        while !self.is_closing.get() && self.runtime.now().mono < end {
             self.runtime.sleep(Duration::from_millis(100)).await;
         }
     }
@@ -275,7 +272,8 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         self.stop_if_closing()?;
         let now = self.runtime.now().mono;
         let took = Duration::from_nanos(now.since(*since));
-        let is_busy = now.since(self.last_commit.get()) < BUSY_NS;
+        let commits = self.shards.iter().map(|shard| shard.borrow().last_commit());
+        let is_busy = commits.max().is_some_and(|last| now.since(last) < BUSY_NS);
         let pause = if is_busy { took * BUSY_PAUSES } else { Duration::ZERO };
         self.runtime.sleep(pause.clamp(PAUSE_MIN, Duration::from_millis(20))).await;
         *since = self.runtime.now().mono;
@@ -325,8 +323,4 @@ fn shares<'a, F>(
         }
         Some((id, name, live_from, share))
     })
-}
-
-fn nanoseconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -104,7 +104,6 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             let result = write.file.write_at(write.position, write.buffer).await;
             core.in_flight.set(core.in_flight.get() - 1);
             let now = core.runtime.now();
-            core.last_commit.set(now.mono);
             let took_ns = now.mono.since(sealed.mono);
             core.statistics.borrow_mut().count(took_ns, (records, bytes), &result);
             core.shards[at].borrow_mut().written(write.index, result, now);
