@@ -132,33 +132,12 @@ pub(crate) async fn prepare<D: Disk>(
     recycled: Option<(SegmentNumber, Rc<D::File>)>,
     pace: impl AsyncFn(u64) -> u64,
 ) -> DiskResult<PreparedSegment<D::File>> {
-    let path = segment_path(plan.shard, plan.number);
-    let header = ready_header(plan);
-    let (file, written) = match recycled {
-        Some((old, file)) => {
-            // The new generation is durable before the new name: no moment shows old frames under the new number.
-            write_block(&*file, 0, &header.encode()).await?;
-            disk.rename(&segment_path(plan.shard, old), &path).await?;
-            let written = file.length_bytes().await?;
-            (file, written)
-        }
-        None => {
-            let file = Rc::new(disk.create(&path).await?);
-            if let Err(error) = fill(&*file, 0, plan.size_bytes, &pace).await {
-                // A failed preallocation leaves no stray blocks.
-                drop(file);
-                disk.remove(&path).await?;
-                return Err(error);
-            }
-            write_block(&*file, 0, &header.encode()).await?;
-            (file, plan.size_bytes)
-        }
-    };
-    disk.sync_directory(&shard_directory(plan.shard)).await?;
+    let file = prepare_unfilled(disk, plan, recycled).await?;
+    let written = file.length_bytes().await?;
     if let Err(error) = fill(&*file, written, plan.size_bytes, &pace).await {
-        // A dead segment's file that cannot grow is given back: nobody else knows its new name.
+        // A failed preallocation leaves no stray blocks, nor a dead segment's file under a name that nobody knows.
         drop(file);
-        disk.remove(&path).await?;
+        disk.remove(&segment_path(plan.shard, plan.number)).await?;
         return Err(error);
     }
     Ok(PreparedSegment {
@@ -169,24 +148,29 @@ pub(crate) async fn prepare<D: Disk>(
     })
 }
 
-/// Makes a file for a clustered segment, ready to take its frames: they are written where nothing was filled. Until its
-/// header says otherwise the file is nothing.
+/// The same without filling blocks: frames of a clustered segment are written where nothing was. Until its header says
+/// otherwise the file is nothing.
 pub(crate) async fn prepare_unfilled<D: Disk>(
     disk: &D,
     plan: &SegmentPlan,
     recycled: Option<(SegmentNumber, Rc<D::File>)>,
 ) -> DiskResult<Rc<D::File>> {
     let path = segment_path(plan.shard, plan.number);
-    let header = ready_header(plan);
+    let header = ready_header(plan).encode();
     let file = match recycled {
         Some((old, file)) => {
-            write_block(&*file, 0, &header.encode()).await?;
+            // The new generation is durable before the new name: no moment shows old frames under the new number.
+            write_block(&*file, 0, &header).await?;
             disk.rename(&segment_path(plan.shard, old), &path).await?;
             file
         }
         None => {
             let file = Rc::new(disk.create(&path).await?);
-            write_block(&*file, 0, &header.encode()).await?;
+            if let Err(error) = write_block(&*file, 0, &header).await {
+                drop(file);
+                disk.remove(&path).await?;
+                return Err(error);
+            }
             file
         }
     };
