@@ -22,6 +22,7 @@ use crate::types::{
 
 pub(crate) mod batch;
 pub(crate) mod cache;
+pub(crate) mod history;
 pub(crate) mod scan;
 pub(crate) mod sealed;
 pub(crate) mod segment;

@@ -46,7 +46,7 @@ pub(crate) use checkpoints::CheckpointWork;
 use clustering::ClusteringState;
 use hints::HintState;
 use reads::{FooterCache, MessageView, Reads};
-pub(crate) use reads::{READ_BYTES, ReadKey, ReadResult, ReadWork};
+pub(crate) use reads::{ReadKey, ReadResult, ReadWork};
 pub use report::{ChannelView, Lag, ShardTotals, Stored};
 pub(crate) use space::FooterWork;
 

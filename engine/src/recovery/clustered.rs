@@ -9,6 +9,7 @@ use crate::disk::{DiskFile, DiskResult};
 use crate::format::blocks::SegmentLife;
 use crate::format::footer::Footer;
 use crate::index::{ChannelIndex, SealedPart};
+use crate::log::history::read_footer;
 use crate::log::segment::{Segment, SegmentState};
 use crate::types::{ChannelId, Index, Position, SegmentNumber, Sequence, Timestamp};
 
@@ -110,12 +111,9 @@ async fn salvage<F: DiskFile>(
     header: &crate::format::blocks::SegmentHeader,
     file: &F,
 ) -> DiskResult<bool> {
-    let length = usize::try_from(file.length_bytes().await?.saturating_sub(header.size_bytes))
-        .unwrap_or(usize::MAX);
-    let bytes = file.read_at(header.size_bytes, length).await?;
-    let Some(footer) = Footer::decode(bytes, header.generation, header.number) else {
-        return Ok(false);
-    };
+    let end = Position(header.size_bytes);
+    let footer = read_footer(file, header.number, header.generation, end).await?;
+    let Some(footer) = footer else { return Ok(false) };
     let mut known: BTreeMap<ChannelId, ChannelNote<'static>> =
         std::mem::take(&mut checkpoint.channels).into_iter().map(|note| (note.id, note)).collect();
     for (id, name, runs) in footer.channels_from(ChannelId(0)) {

@@ -18,8 +18,6 @@ use crate::subscriptions::{Bounds, Fetch, Messages};
 use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// History is read in pieces of this size: a few hundred microseconds each.
-pub(crate) const READ_BYTES: usize = 512 * 1024;
 /// Reads of one shard on their way at once.
 const READS_IN_FLIGHT_MAX: usize = 8;
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::CoreStorage;
-use super::jobs::{Job, read_footer};
+use super::jobs::Job;
 use crate::clustering::gather::{Gather, InputRuns, Share};
 use crate::clustering::write::ClusterWriter;
 use crate::clustering::{ClusterPlan, Input, Written};
@@ -14,10 +14,10 @@ use crate::error::DiskError;
 use crate::format::footer::Footer;
 use crate::format::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::index::frames::FrameNote;
+use crate::log::history::{read_footer, read_window};
 use crate::log::scan::{FrameAt, frame_at};
 use crate::log::segment::{SegmentPlan, declare_clustered, prepare_unfilled, segment_path};
 use crate::runtime::Runtime;
-use crate::shard::READ_BYTES;
 use crate::types::{ChannelId, Generation, Index, Monotonic, SegmentNumber, Sequence};
 
 /// What one pass gathers at most: with the footers of its inputs it stays below 64 MiB.
@@ -120,7 +120,9 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         let file = prepare_unfilled(&self.disk, &segment, recycled).await?;
         let mut footers = Vec::new();
         for input in &plan.inputs {
-            footers.push(self.footer_of(input).await?);
+            let Input { number, generation, file, end } = input;
+            let footer = read_footer(&**file, *number, *generation, *end).await?;
+            footers.push(footer.ok_or(Stop::Damaged(*number))?);
         }
         let frame_max = segment.store.frame_size_bytes_max;
         let mut writer = ClusterWriter::new(file.clone(), plan.number, plan.generation, frame_max);
@@ -145,12 +147,6 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         segment.size_bytes = written.end.0;
         declare_clustered(&*file, &segment, plan.numbers(), plan.last_index).await?;
         Ok((file, written))
-    }
-
-    async fn footer_of(&self, input: &Input<D::File>) -> Result<Footer, Stop> {
-        let read = read_footer(&*input.file, input.number, input.generation, input.end).await?;
-        // One that had to be made anew names no channels.
-        read.original.ok_or(Stop::Damaged(input.number))
     }
 
     /// The channels from `first` on that fit one pass, and the first that does not.
@@ -291,13 +287,7 @@ impl Window {
     }
 
     async fn read<F: DiskFile>(&mut self, file: &F, position: u64) -> Result<(), Stop> {
-        self.start = position;
-        self.bytes = file.read_at(position, READ_BYTES).await?;
-        let length =
-            FrameHeader::decode(&self.bytes).map_or(0, |(header, _)| header.length_bytes());
-        if length > self.bytes.len() {
-            self.bytes = file.read_at(position, length).await?;
-        }
+        (self.start, self.bytes) = (position, read_window(file, position).await?);
         Ok(())
     }
 }

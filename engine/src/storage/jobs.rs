@@ -7,18 +7,19 @@ use super::CoreStorage;
 use crate::checkpoint::checkpoint_path;
 use crate::disk::{Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
+use crate::format::align_block;
 use crate::format::blocks::ChainPoint;
-use crate::format::footer::{Footer, footer_length_bytes};
-use crate::format::{FrameHeader, align_block};
+use crate::format::footer::Footer;
+use crate::log::history::{read_footer, read_window};
 use crate::log::segment::{
     FILL_BYTES, FILL_BYTES_LATE, SegmentPlan, is_full, prepare, segment_path, shard_directory,
     write_block,
 };
 use crate::recovery::replay::rebuild_footer;
 use crate::runtime::Runtime;
-use crate::shard::{CheckpointWork, FooterWork, READ_BYTES, ReadKey, ReadResult, ReadWork};
+use crate::shard::{CheckpointWork, FooterWork, ReadKey, ReadResult, ReadWork};
 use crate::superblock::SuperblockFile;
-use crate::types::{Generation, Now, Position, SegmentNumber, ShardId, Term};
+use crate::types::{Generation, Now, SegmentNumber, ShardId, Term};
 
 /// A sealed segment with more unused bytes than this is cut.
 const CUT_BYTES_MIN: u64 = 1 << 20;
@@ -316,49 +317,20 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
 async fn read_once<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<ReadResult> {
     match work.key {
         ReadKey::Frame(_) => {
-            let bytes = work.file.read_at(work.position.0, READ_BYTES).await?;
-            let length = FrameHeader::decode(&bytes).map_or(0, |(header, _)| header.length_bytes());
-            if length > bytes.len() {
-                return Ok(ReadResult::Window(work.file.read_at(work.position.0, length).await?));
-            }
-            Ok(ReadResult::Window(bytes))
+            Ok(ReadResult::Window(read_window(&*work.file, work.position.0).await?))
         }
         ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(footer_for_readers(work).await?))),
     }
 }
 
-/// A footer as it was read, or what could be put together in its place.
-pub(super) struct ReadFooter {
-    /// The footer, if it is as it was written.
-    pub original: Option<Footer>,
-    /// Made anew from the segment's frames.
-    rebuilt: Option<Footer>,
-}
-
-/// Reads a footer; one that is damaged is made anew from the segment's frames.
-pub(super) async fn read_footer<F: DiskFile>(
-    file: &F,
-    segment: SegmentNumber,
-    generation: Generation,
-    position: Position,
-) -> DiskResult<ReadFooter> {
-    let mut bytes = file.read_at(position.0, READ_BYTES).await?;
-    let length = footer_length_bytes(&bytes).unwrap_or(0);
-    let file_length = usize::try_from(file.length_bytes().await?).unwrap_or(usize::MAX);
-    if length > bytes.len() && length <= file_length {
-        bytes = file.read_at(position.0, align_block(length)).await?;
-    }
-    if let Some(footer) = Footer::decode(bytes, generation, segment) {
-        return Ok(ReadFooter { original: Some(footer), rebuilt: None });
-    }
-    let bytes = rebuild_footer(file, segment, generation, position).await?;
-    let rebuilt = Footer::decode(bytes, generation, segment);
-    Ok(ReadFooter { original: None, rebuilt })
-}
-
+/// One that is damaged is made anew from the segment's frames.
 async fn footer_for_readers<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
-    let read = read_footer(&*work.file, work.segment, work.generation, work.position).await?;
-    read.original.or(read.rebuilt).ok_or(DiskError::Io {
+    let ReadWork { file, segment, generation, position, .. } = work;
+    if let Some(footer) = read_footer(&**file, *segment, *generation, *position).await? {
+        return Ok(footer);
+    }
+    let bytes = rebuild_footer(&**file, *segment, *generation, *position).await?;
+    Footer::decode(bytes, *generation, *segment).ok_or(DiskError::Io {
         file: String::new(),
         what: "reading a footer",
         reason: "made anew, it cannot be read".into(),
