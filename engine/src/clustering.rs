@@ -16,7 +16,7 @@
 
 use std::rc::Rc;
 
-use crate::types::{ChannelId, FastMap, Generation, Index, Position, SegmentNumber, Sequence};
+use crate::types::{Generation, Index, Position, SegmentNumber};
 
 pub(crate) mod choose;
 pub(crate) mod gather;
@@ -45,10 +45,6 @@ pub(crate) struct ClusterPlan<F> {
     pub generation: Generation,
     /// A dead segment's file, whose blocks are used again.
     pub recycled: Option<(SegmentNumber, Rc<F>)>,
-    /// The first sequence that limits have left of each channel. Channels that are not here are gone.
-    pub live_from: FastMap<ChannelId, Sequence>,
-    /// What of that is not on disk yet is when this index is committed.
-    pub trims: Index,
 }
 
 impl<F> ClusterPlan<F> {

@@ -40,6 +40,7 @@ mod recovered;
 mod report;
 mod requests;
 mod space;
+mod turns;
 
 use checkpoints::CheckpointState;
 pub(crate) use checkpoints::CheckpointWork;

@@ -3,18 +3,17 @@
 use std::rc::Rc;
 
 use super::Shard;
+use super::turns::Turns;
 use crate::clustering::choose::{Candidate, choose};
 use crate::clustering::{ClusterPlan, Input, Written};
 use crate::disk::Disk;
 use crate::log::segment::{Segment, SegmentState};
-use crate::types::{ChannelId, FastMap, Generation, Monotonic, Now, SegmentNumber, Sequence};
+use crate::types::{ChannelId, Generation, Index, Monotonic, Now, SegmentNumber, Sequence};
 
 /// A checkpoint is taken for what only waits for one, after this.
 const CHECKPOINT_WAIT_MS: u64 = 2_000;
 /// Between two looks.
 const LOOK_WAIT_MS: u64 = 100;
-/// Channels that learn of a rewritten segment in one go.
-const SWITCH_CHANNELS: usize = 512;
 
 /// Where rewriting stands.
 pub(super) struct ClusteringState<F> {
@@ -52,8 +51,7 @@ impl<F> ClusteringState<F> {
 pub(crate) struct Switch<F> {
     plan: ClusterPlan<F>,
     numbers: Vec<SegmentNumber>,
-    channels: Vec<ChannelId>,
-    done: usize,
+    turns: Turns,
 }
 
 impl<D: Disk> Shard<D> {
@@ -99,11 +97,6 @@ impl<D: Disk> Shard<D> {
         numbers: Vec<SegmentNumber>,
         random: &mut fastrand::Rng,
     ) -> ClusterPlan<D::File> {
-        // What limits removed is not in the output: it is logged before.
-        self.log_trims();
-        if self.log.has_lazy_records() {
-            self.log.make_urgent();
-        }
         let input = |number: &SegmentNumber| {
             let segment = &self.segments[number];
             Input {
@@ -118,10 +111,6 @@ impl<D: Disk> Shard<D> {
         let last_index = last_indexes.max().unwrap_or_default();
         let number = self.next_segment;
         self.next_segment = SegmentNumber(number.0 + 1);
-        let channels = self.channels.ids().into_iter();
-        let channels = channels.filter_map(|id| self.channels.get(id));
-        let live_from: FastMap<ChannelId, Sequence> =
-            channels.map(|channel| (channel.id, channel.first)).collect();
         self.clustering.inputs = numbers;
         ClusterPlan {
             inputs,
@@ -129,9 +118,19 @@ impl<D: Disk> Shard<D> {
             number,
             generation: Generation(random.u64(1..)),
             recycled: self.spare.pop(),
-            live_from,
-            trims: self.log.last_index(),
         }
+    }
+
+    /// The first sequence that limits have left of a channel; `None`: it is gone.
+    pub(crate) fn live_from(&self, channel: ChannelId) -> Option<Sequence> {
+        self.channels.get(channel).map(|channel| channel.first)
+    }
+
+    /// Logs what limits removed so far; it is on disk when the batch of the returned index is.
+    pub(crate) fn log_trims_now(&mut self) -> Index {
+        self.log_trims();
+        self.log.make_urgent();
+        self.log.last_index()
     }
 
     /// The output is on disk and stands for its inputs from now on. The channels learn of it by and by: until then they
@@ -149,14 +148,13 @@ impl<D: Disk> Shard<D> {
         segment.runs_count = written.runs_count;
         segment.last_index = plan.last_index;
         self.segments.insert(plan.number, segment);
-        Switch { plan, numbers, channels: self.channels.ids(), done: 0 }
+        Switch { plan, numbers, turns: Turns::of(self.channels.ids()) }
     }
 
     /// Some more channels learn of the output. True when all have: then the inputs are nobody's.
     pub(crate) fn go_on_switching(&mut self, switch: &mut Switch<D::File>, now: Now) -> bool {
         let output = switch.plan.number;
-        let channels = switch.channels.iter().skip(switch.done).take(SWITCH_CHANNELS);
-        for id in channels {
+        for id in switch.turns.next() {
             let Some(channel) = self.channels.get_mut(*id) else { continue };
             for (input, moved) in channel.index.replace(&switch.numbers, output) {
                 if let Some(segment) = self.segments.get_mut(&input) {
@@ -169,8 +167,7 @@ impl<D: Disk> Shard<D> {
                 }
             }
         }
-        switch.done += SWITCH_CHANNELS;
-        if switch.done < switch.channels.len() {
+        if !switch.turns.are_over() {
             return false;
         }
         if let Some(segment) = self.segments.get_mut(&output) {

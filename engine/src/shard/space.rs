@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::turns::Turns;
 use super::{Shard, Stored};
 use crate::disk::Disk;
 use crate::format::count_u32;
@@ -27,26 +28,9 @@ pub(crate) struct FooterWork<F> {
     pub may_be_cut: bool,
     /// The number behind the last of its frames.
     frames_end: FrameNumber,
-    /// The channels there were when the work was taken.
-    channels: Vec<ChannelId>,
-    /// How many of them had their turn.
-    done: usize,
+    turns: Turns,
     writer: FooterWriter,
     runs_count: u32,
-}
-
-/// Channels that are looked at in one go: with 100,000 of them clients have their turn between.
-const FOOTER_CHANNELS: usize = 512;
-
-impl<F> FooterWork<F> {
-    fn next_channels(&self) -> Vec<ChannelId> {
-        self.channels.iter().skip(self.done).take(FOOTER_CHANNELS).copied().collect()
-    }
-
-    /// All channels have another turn.
-    pub(crate) fn begin_again(&mut self) {
-        self.done = 0;
-    }
 }
 
 impl<D: Disk> Shard<D> {
@@ -185,27 +169,26 @@ impl<D: Disk> Shard<D> {
             position: segment.end,
             frames_end: self.frames.end_of(*number),
             may_be_cut: !segment.is_damaged,
-            channels: self.channels.ids(),
+            turns: Turns::of(self.channels.ids()),
             writer: FooterWriter::default(),
             runs_count: 0,
-            done: 0,
         })
     }
 
     /// Puts some more channels into the footer; when all are in, its bytes.
     pub(crate) fn go_on_with_footer(&self, work: &mut FooterWork<D::File>) -> Option<Vec<u8>> {
         let base = self.frames.base();
-        for id in work.next_channels() {
-            if let Some(channel) = self.channels.get(id) {
+        for id in work.turns.next() {
+            if let Some(channel) = self.channels.get(*id) {
                 let runs = channel.index.runs.iter();
                 let runs = runs.take_while(|run| run.frame < work.frames_end);
-                work.writer.channel(id, &channel.name, base, runs);
+                work.writer.channel(*id, &channel.name, base, runs);
             }
         }
-        work.done += FOOTER_CHANNELS;
-        if work.done < work.channels.len() {
+        if !work.turns.are_over() {
             return None;
         }
+        work.turns.begin_again();
         work.runs_count = work.writer.runs_count();
         let generation = self.segments.get(&work.segment)?.generation;
         let count = usize::try_from(work.frames_end.0 - base.0).expect("a segment's frames");
@@ -222,15 +205,14 @@ impl<D: Disk> Shard<D> {
         if let Some(segment) = self.segments.get_mut(&work.segment) {
             segment.state = SegmentState::Sealed;
         }
-        for id in work.next_channels() {
-            if let Some(channel) = self.channels.get_mut(id)
+        for id in work.turns.next() {
+            if let Some(channel) = self.channels.get_mut(*id)
                 && channel.index.runs.front().is_some_and(|run| run.frame < work.frames_end)
             {
                 channel.index.seal(work.segment, work.frames_end, &self.frames);
             }
         }
-        work.done += FOOTER_CHANNELS;
-        if work.done < work.channels.len() {
+        if !work.turns.are_over() {
             return false;
         }
         self.frames.forget_before(work.frames_end);

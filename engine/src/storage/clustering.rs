@@ -128,7 +128,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         let mut writer = ClusterWriter::new(file.clone(), plan.number, plan.generation, frame_max);
         let mut first = ChannelId(0);
         loop {
-            let (mut gather, next) = self.share_out(plan, &footers, first).await?;
+            let (mut gather, next) = self.share_out(at, &footers, first).await?;
             gather.begin();
             for (input, footer) in plan.inputs.iter().zip(&footers) {
                 self.gather_input(&mut gather, input, footer).await?;
@@ -143,7 +143,9 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         drop(footers);
         let (frames, written) = writer.finish().await?;
         self.read_back(&file, &frames, plan).await?;
-        self.committed(at, plan.trims).await?;
+        // What limits removed is not in the output: a restart must know it.
+        let trims = self.with_shard(at, |shard| shard.log_trims_now());
+        self.committed(at, trims).await?;
         segment.size_bytes = written.end.0;
         declare_clustered(&*file, &segment, plan.numbers(), plan.last_index).await?;
         Ok((file, written))
@@ -152,7 +154,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     /// The channels from `first` on that fit one pass, and the first that does not.
     async fn share_out(
         &self,
-        plan: &ClusterPlan<D::File>,
+        at: usize,
         footers: &[Footer],
         first: ChannelId,
     ) -> Result<(Gather, Option<ChannelId>), Stop> {
@@ -162,7 +164,8 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         let mut since = self.runtime.now().mono;
         loop {
             let mut is_end = true;
-            for (id, name, live_from, share) in shares(plan, footers, next).take(256) {
+            let live_from = |id| self.with_shard(at, |shard| shard.live_from(id));
+            for (id, name, live_from, share) in shares(footers, next, live_from).take(256) {
                 is_end = false;
                 if cost > 0 && cost + share.cost_bytes() > PASS_BYTES_MAX {
                     return Ok((gather, Some(id)));
@@ -293,16 +296,16 @@ impl Window {
 }
 
 /// The channels from `first` on with what they have in all inputs, in order.
-fn shares<'a, F>(
-    plan: &'a ClusterPlan<F>,
+fn shares<'a>(
     footers: &'a [Footer],
     first: ChannelId,
+    live_from: impl Fn(ChannelId) -> Option<Sequence>,
 ) -> impl Iterator<Item = PassChannel<'a>> {
     let mut lists: Vec<_> =
         footers.iter().map(|footer| footer.channels_from(first).peekable()).collect();
     std::iter::from_fn(move || {
         let id = lists.iter_mut().filter_map(|list| Some(list.peek()?.0)).min()?;
-        let live_from = plan.live_from.get(&id).copied().unwrap_or(Sequence(u64::MAX));
+        let live_from = live_from(id).unwrap_or(Sequence(u64::MAX));
         let mut share = Share::default();
         let mut name = "";
         for list in &mut lists {

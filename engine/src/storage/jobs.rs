@@ -231,7 +231,6 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 // It only frees space; a failure costs nothing else.
                 let _ = work.file.truncate(end).await;
             }
-            work.begin_again();
             while !self.with_shard(at, |shard| shard.leave_to_footer(&mut work)) {
                 self.runtime.sleep(TURN).await;
             }
