@@ -47,7 +47,6 @@ pub(crate) struct SegmentNote {
     pub last_index: Index,
     pub is_sealed: bool,
     pub is_damaged: bool,
-    pub is_clustered: bool,
     pub record_bytes: u64,
     pub runs_count: u32,
 }
@@ -111,7 +110,6 @@ impl CheckpointWriter {
             put_u64(&mut body, note.last_index.0);
             body.push(u8::from(note.is_sealed));
             body.push(u8::from(note.is_damaged));
-            body.push(u8::from(note.is_clustered));
             put_u64(&mut body, note.record_bytes);
             put_u32(&mut body, note.runs_count);
         }
@@ -272,7 +270,6 @@ fn get_head(get: &mut Reader<'_>) -> Option<CheckpointHead> {
             last_index: Index(get.u64()?),
             is_sealed: get.u8()? != 0,
             is_damaged: get.u8()? != 0,
-            is_clustered: get.u8()? != 0,
             record_bytes: get.u64()?,
             runs_count: get.u32()?,
         });

@@ -36,6 +36,33 @@ pub(crate) struct SealedPart {
     pub last_time: Timestamp,
 }
 
+impl SealedPart {
+    /// With another run of the segment, which is in this frame, behind what is known.
+    pub(crate) fn with(
+        part: Option<Self>,
+        segment: SegmentNumber,
+        run: &Run,
+        note: &FrameNote,
+    ) -> Self {
+        let known = part.unwrap_or(Self {
+            segment,
+            count: 0,
+            first: run.first,
+            last: run.last(),
+            bytes: 0,
+            first_time: note.first_time,
+            last_time: note.last_time,
+        });
+        Self {
+            last: run.last(),
+            last_time: known.last_time.max(note.last_time),
+            count: known.count.saturating_add(run.count),
+            bytes: known.bytes.saturating_add(u64::from(run.bytes)),
+            ..known
+        }
+    }
+}
+
 /// Where a sequence is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -79,10 +106,6 @@ pub(crate) struct ChannelIndex {
     pub(crate) runs: RunList,
 }
 
-fn note(frames: &FrameList, run: &Run) -> FrameNote {
-    *frames.get(run.frame).expect("the frames of all runs are listed")
-}
-
 impl ChannelIndex {
     /// Adds a run behind all others.
     pub(crate) fn push(&mut self, run: Run) {
@@ -116,7 +139,7 @@ impl ChannelIndex {
         if let Some(part) = part {
             return TimePlace::Sealed(part.segment, part.last);
         }
-        let mut runs = self.runs.from(from).map(|run| (run, note(frames, &run)));
+        let mut runs = self.runs.from(from).map(|run| (run, frames.of(&run)));
         match runs.find(|(_, note)| note.last_time >= time) {
             Some((run, note)) => TimePlace::Run(run, note),
             None => TimePlace::None,
@@ -129,7 +152,7 @@ impl ChannelIndex {
         if let Some(part) = self.sealed.get(part) {
             return Some(part.first_time);
         }
-        self.runs.from(sequence).next().map(|run| note(frames, &run).first_time)
+        self.runs.from(sequence).next().map(|run| frames.of(&run).first_time)
     }
 
     /// The first sequence there is.
@@ -154,7 +177,7 @@ impl ChannelIndex {
     /// A time that is not before the oldest run's or part's last message: when it is expired, all of it is.
     pub(crate) fn front_last(&self, frames: &FrameList) -> Option<(Timestamp, Sequence)> {
         let sealed = self.sealed.front().map(|part| (part.last_time, part.last));
-        let run = || self.runs.front().map(|run| (note(frames, run).last_time, run.last()));
+        let run = || self.runs.front().map(|run| (frames.of(run).last_time, run.last()));
         sealed.or_else(run)
     }
 
@@ -172,7 +195,7 @@ impl ChannelIndex {
             part.bytes -= taken.bytes;
             return Some(taken);
         }
-        let segment = note(frames, self.runs.front()?).segment;
+        let segment = frames.of(self.runs.front()?).segment;
         Some(Taken::of(self.runs.pop_one(size), segment))
     }
 
@@ -192,7 +215,7 @@ impl ChannelIndex {
             return Some(taken);
         }
         let run = self.runs.front().filter(|run| run.last() < first)?;
-        let segment = note(frames, run).segment;
+        let segment = frames.of(run).segment;
         Some(Taken::of(self.runs.pop(), segment))
     }
 
@@ -231,7 +254,7 @@ impl ChannelIndex {
         });
         let mut kept = RunList::default();
         for run in self.runs.iter() {
-            let segment = note(frames, &run).segment;
+            let segment = frames.of(&run).segment;
             if is_there(segment) {
                 kept.push(run);
             } else {
@@ -255,7 +278,7 @@ impl ChannelIndex {
         }
         for run in self.runs.iter() {
             let totals = Totals { count: u64::from(run.count), bytes: u64::from(run.bytes) };
-            count(note(frames, &run).segment, totals);
+            count(frames.of(&run).segment, totals);
         }
     }
 
@@ -263,21 +286,9 @@ impl ChannelIndex {
     pub(crate) fn seal(&mut self, segment: SegmentNumber, end: FrameNumber, frames: &FrameList) {
         let mut part: Option<SealedPart> = None;
         self.runs.take_before(end, |run| {
-            let note = note(frames, run);
+            let note = frames.of(run);
             assert_eq!(note.segment, segment, "segments are sealed in their order");
-            let part = part.get_or_insert(SealedPart {
-                segment,
-                first: run.first,
-                last: run.last(),
-                count: 0,
-                bytes: 0,
-                first_time: note.first_time,
-                last_time: note.last_time,
-            });
-            part.last = run.last();
-            part.last_time = part.last_time.max(note.last_time);
-            part.count += run.count;
-            part.bytes += u64::from(run.bytes);
+            part = Some(SealedPart::with(part, segment, run, &note));
         });
         self.sealed.extend(part);
     }
@@ -368,7 +379,7 @@ mod tests {
     #[test]
     fn finds_the_run_of_a_time() {
         let (mut index, frames) = (index(), frames());
-        let note = |frame| *frames.get(FrameNumber(frame)).unwrap();
+        let note = |frame| frames.of(&run(1, 1, frame));
         let find = |index: &ChannelIndex, time, from| {
             index.find_time(Timestamp(time), Sequence(from), &frames)
         };

@@ -325,13 +325,7 @@ fn sort_segments<F>(
         let mut segment = Segment::new(opened.file, generation, SegmentState::Rolled);
         let note = checkpoint.head.segments.iter().find(|note| note.number == number);
         if let Some(note) = note.filter(|note| note.generation == segment.generation) {
-            segment.end = note.end;
-            segment.last_index = note.last_index;
-            segment.is_damaged = note.is_damaged;
-            segment.record_bytes = note.record_bytes;
-            segment.runs_count = note.runs_count;
-            segment.state =
-                if note.is_sealed { SegmentState::Sealed } else { SegmentState::Rolled };
+            segment.take_note(note);
         }
         for frame in frames.iter().filter(|frame| frame.place.0 == number) {
             // The footer goes behind all frames, wherever a misplaced one lies.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::index::runs::Run;
 use crate::log::cache::FramePlace;
 use crate::types::{SegmentNumber, Timestamp};
 
@@ -51,8 +52,11 @@ impl FrameList {
         FrameNumber(self.end().0 - 1)
     }
 
-    pub(crate) fn get(&self, number: FrameNumber) -> Option<&FrameNote> {
-        self.notes.get(usize::try_from(number.0.checked_sub(self.base.0)?).ok()?)
+    /// The frame of a run that is in memory.
+    pub(crate) fn of(&self, run: &Run) -> FrameNote {
+        let at = run.frame.0.checked_sub(self.base.0).and_then(|at| usize::try_from(at).ok());
+        let note = at.and_then(|at| self.notes.get(at));
+        *note.expect("the frames of all runs are listed")
     }
 
     /// The number of the first one.

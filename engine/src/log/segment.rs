@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::checkpoint::SegmentNote;
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
 use crate::format;
@@ -81,6 +82,23 @@ impl<F> Segment<F> {
             runs_count: 0,
             is_damaged: false,
         }
+    }
+
+    /// Whether the checkpoint of this number and index, and so both that are kept, cover it and know it as sealed.
+    pub(crate) fn is_settled(&self, (number, as_of): (u64, Index)) -> bool {
+        self.state == SegmentState::Sealed
+            && self.last_index <= as_of
+            && self.sealed_since <= number
+    }
+
+    /// What a checkpoint knows of it.
+    pub(crate) fn take_note(&mut self, note: &SegmentNote) {
+        self.end = note.end;
+        self.last_index = note.last_index;
+        self.is_damaged = note.is_damaged;
+        self.record_bytes = note.record_bytes;
+        self.runs_count = note.runs_count;
+        self.state = if note.is_sealed { SegmentState::Sealed } else { SegmentState::Rolled };
     }
 }
 

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use super::SegmentFile;
 use crate::checkpoint::{ChannelNote, Checkpoint, SegmentNote};
 use crate::disk::{DiskFile, DiskResult};
-use crate::format::blocks::SegmentLife;
-use crate::format::footer::Footer;
+use crate::format::blocks::{SegmentHeader, SegmentLife};
 use crate::index::{ChannelIndex, SealedPart};
 use crate::log::history::read_footer;
 use crate::log::segment::{Segment, SegmentState};
@@ -50,23 +49,13 @@ pub(super) async fn adopt<F: DiskFile>(
             continue;
         }
         if let Some(last_index) = last_index.filter(|_| !is_named) {
-            notes.push(SegmentNote {
-                number,
-                generation: header.generation,
-                end: Position(header.size_bytes),
-                last_index,
-                is_sealed: true,
-                is_damaged: false,
-                is_clustered: true,
-                record_bytes: 0,
-                runs_count: 0,
-            });
+            notes.push(note_of(&header, last_index));
         }
         notes.retain(|note| !inputs.contains(&note.number));
-        let record_bytes = move_parts(checkpoint, inputs, number);
-        let note = checkpoint.head.segments.iter_mut().find(|note| note.number == number);
-        if let Some(note) = note.filter(|note| note.record_bytes == 0 || !note.is_sealed) {
-            (note.record_bytes, note.is_sealed) = (record_bytes, true);
+        for channel in &mut checkpoint.channels {
+            if channel.index.sealed.iter().any(|part| inputs.contains(&part.segment)) {
+                channel.index.to_mut().replace(inputs, number);
+            }
         }
         for input in inputs {
             let file = live.remove(input).map(|segment| segment.file);
@@ -78,29 +67,28 @@ pub(super) async fn adopt<F: DiskFile>(
     Ok(adopted)
 }
 
-/// Channels' parts in the inputs are in `output`. Returns the bytes of all that is there.
-fn move_parts(checkpoint: &mut Checkpoint, inputs: &[SegmentNumber], output: SegmentNumber) -> u64 {
-    let mut bytes = 0;
-    for channel in &mut checkpoint.channels {
-        if channel.index.sealed.iter().any(|part| inputs.contains(&part.segment)) {
-            channel.index.to_mut().replace(inputs, output);
-        }
-        let parts = channel.index.sealed.iter().filter(|part| part.segment == output);
-        bytes += parts.map(|part| part.bytes).sum::<u64>();
+/// What a checkpoint would know of it.
+fn note_of(header: &SegmentHeader, last_index: Index) -> SegmentNote {
+    SegmentNote {
+        number: header.number,
+        generation: header.generation,
+        end: Position(header.size_bytes),
+        last_index,
+        is_sealed: true,
+        is_damaged: false,
+        record_bytes: 0,
+        runs_count: 0,
     }
-    bytes
 }
 
 fn segment_of<F>(checkpoint: &Checkpoint, number: SegmentNumber, file: Rc<F>) -> Segment<F> {
     let note = checkpoint.head.segments.iter().find(|note| note.number == number);
     let note = note.expect("it is named by now");
     let mut segment = Segment::new(file, note.generation, SegmentState::Sealed);
-    segment.end = note.end;
-    segment.last_index = note.last_index;
-    segment.is_damaged = note.is_damaged;
+    segment.take_note(note);
+    // Channels may have been on their way to it when the checkpoint was taken.
+    segment.state = SegmentState::Sealed;
     segment.is_clustered = true;
-    segment.record_bytes = note.record_bytes;
-    segment.runs_count = note.runs_count;
     segment
 }
 
@@ -108,7 +96,7 @@ fn segment_of<F>(checkpoint: &Checkpoint, number: SegmentNumber, file: Rc<F>) ->
 /// footer is lost too.
 async fn salvage<F: DiskFile>(
     checkpoint: &mut Checkpoint,
-    header: &crate::format::blocks::SegmentHeader,
+    header: &SegmentHeader,
     file: &F,
 ) -> DiskResult<bool> {
     let end = Position(header.size_bytes);
@@ -126,8 +114,12 @@ async fn salvage<F: DiskFile>(
             index: std::borrow::Cow::Owned(ChannelIndex::default()),
         });
         let behind = note.last;
-        let part = part_of(&footer, header.number, runs.filter(|run| run.first > behind));
-        let Some(part) = part else { continue };
+        let mut runs = runs.filter(|run| run.first > behind);
+        let part = runs.try_fold(None, |part, run| {
+            let note = footer.frame(run.frame)?;
+            Some(Some(SealedPart::with(part, header.number, &run, note)))
+        });
+        let Some(Some(part)) = part else { continue };
         if note.first == Sequence(0) {
             note.first = part.first;
         }
@@ -137,41 +129,6 @@ async fn salvage<F: DiskFile>(
     checkpoint.channels = known.into_values().collect();
     let last_id = checkpoint.channels.last().map_or(0, |note| note.id.0);
     checkpoint.head.last_channel_id = checkpoint.head.last_channel_id.max(last_id);
-    checkpoint.head.segments.push(SegmentNote {
-        number: header.number,
-        generation: header.generation,
-        end: Position(header.size_bytes),
-        last_index: header.base_index,
-        is_sealed: true,
-        is_damaged: false,
-        is_clustered: true,
-        record_bytes: 0,
-        runs_count: 0,
-    });
+    checkpoint.head.segments.push(note_of(header, header.base_index));
     Ok(true)
-}
-
-fn part_of(
-    footer: &Footer,
-    segment: SegmentNumber,
-    runs: impl Iterator<Item = crate::index::runs::Run>,
-) -> Option<SealedPart> {
-    let mut part: Option<SealedPart> = None;
-    for run in runs {
-        let note = footer.frame(run.frame)?;
-        let part = part.get_or_insert(SealedPart {
-            segment,
-            count: 0,
-            first: run.first,
-            last: run.last(),
-            bytes: 0,
-            first_time: note.first_time,
-            last_time: note.last_time,
-        });
-        part.last = run.last();
-        part.last_time = part.last_time.max(note.last_time);
-        part.count = part.count.saturating_add(run.count);
-        part.bytes += u64::from(run.bytes);
-    }
-    part
 }

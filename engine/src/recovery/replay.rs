@@ -170,7 +170,7 @@ fn replay_states(frame: &mut ReplayFrame, found: &FoundFrame<'_>, run: &format::
 }
 
 fn replay_messages(frame: &mut ReplayFrame, found: &FoundFrame<'_>, run: &format::TableRun) {
-    let mut times = Times::default();
+    let mut last_time = Timestamp(i64::MIN);
     let mut bytes = 0;
     for offset in 0..run.count {
         let record = run.record + offset;
@@ -178,15 +178,12 @@ fn replay_messages(frame: &mut ReplayFrame, found: &FoundFrame<'_>, run: &format
         match found.record(record) {
             Some(content) => {
                 if let Some((time, _)) = format::message(content) {
-                    times.add(time);
+                    frame.times.add(time);
+                    last_time = last_time.max(time);
                 }
             }
             None => frame.damaged.push((run.channel, run.sequence(offset))),
         }
-    }
-    if times != Times::default() {
-        frame.times.add(times.first);
-        frame.times.add(times.last);
     }
     let placed = Run {
         first: run.first,
@@ -194,7 +191,7 @@ fn replay_messages(frame: &mut ReplayFrame, found: &FoundFrame<'_>, run: &format
         bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         frame: FrameNumber(0),
     };
-    frame.runs.push(ReplayRun { channel: run.channel, run: placed, last_time: times.last });
+    frame.runs.push(ReplayRun { channel: run.channel, run: placed, last_time });
 }
 
 /// What the footer of a segment file up to `end` said.

@@ -48,19 +48,12 @@ impl CheckpointState {
         }
     }
 
-    /// The index behind which state records are dead: two checkpoints cover them.
-    pub(super) fn older_as_of(&self) -> Index {
+    /// Number and index of the older of the two; 0: there are no two. State records up to the index are dead: both
+    /// cover them.
+    pub(super) fn older(&self) -> (u64, Index) {
         match self.published.as_slice() {
-            [.., older, _] => older.1,
-            _ => Index(0),
-        }
-    }
-
-    /// The number of the older of the two; 0: there are no two.
-    pub(super) fn older_number(&self) -> u64 {
-        match self.published.as_slice() {
-            [.., older, _] => older.0,
-            _ => 0,
+            [.., older, _] => *older,
+            _ => (0, Index(0)),
         }
     }
 
@@ -150,7 +143,6 @@ impl<D: Disk> Shard<D> {
                 last_index: if is_active { last } else { segment.last_index },
                 is_sealed: segment.state == SegmentState::Sealed,
                 is_damaged: segment.is_damaged,
-                is_clustered: segment.is_clustered,
                 record_bytes: segment.record_bytes,
                 runs_count: segment.runs_count,
             }

@@ -66,17 +66,14 @@ impl<D: Disk> Shard<D> {
             return None;
         }
         self.clustering.is_worth_a_look = false;
-        let (behind, known) = (self.checkpoints.older_as_of(), self.checkpoints.older_number());
+        let older = self.checkpoints.older();
         let mut numbers: Vec<_> = self.segments.keys().copied().collect();
         numbers.sort_by_key(|number| self.segments[number].last_index);
         let candidate = |number: &SegmentNumber| {
             let segment = &self.segments[number];
             let is_sealed = segment.state == SegmentState::Sealed;
             Candidate {
-                is_eligible: is_sealed
-                    && segment.last_index <= behind
-                    && segment.sealed_since <= known
-                    && !segment.is_damaged,
+                is_eligible: segment.is_settled(older) && !segment.is_damaged,
                 is_clustered: segment.is_clustered,
                 // One that takes frames, or has no footer yet, is not looked at.
                 size_bytes: if is_sealed { segment.end.0 } else { 0 },
@@ -217,7 +214,7 @@ impl<D: Disk> Shard<D> {
 
     /// Files that both checkpoints do without become spare ones.
     pub(super) fn collect_replaced(&mut self) {
-        let known = self.checkpoints.older_number();
+        let (known, _) = self.checkpoints.older();
         let (spare, kept) = std::mem::take(&mut self.clustering.replaced)
             .into_iter()
             .partition(|(.., needless)| *needless <= known);
@@ -232,10 +229,9 @@ impl<D: Disk> Shard<D> {
 
     /// Whether there is anything that only two checkpoints more would let go on: then they are taken without a load too.
     pub(super) fn waits_for_checkpoint(&self) -> bool {
-        let (behind, known) = (self.checkpoints.older_as_of(), self.checkpoints.older_number());
+        let older = self.checkpoints.older();
         let is_new = |segment: &Segment<D::File>| {
-            segment.state == SegmentState::Sealed
-                && (segment.last_index > behind || segment.sealed_since > known)
+            segment.state == SegmentState::Sealed && !segment.is_settled(older)
         };
         self.has_replaced() || self.has_nearly_dead() || self.segments.values().any(is_new)
     }

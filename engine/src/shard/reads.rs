@@ -182,9 +182,7 @@ impl Finder<'_> {
         is_segment: impl Fn(SegmentNumber) -> bool,
     ) -> Found {
         let (run, note) = match channel.index.find(sequence) {
-            Place::Run(run) => {
-                (run, *self.frames.get(run.frame).expect("the frames of all runs are listed"))
-            }
+            Place::Run(run) => (run, self.frames.of(&run)),
             Place::Gone(next) => {
                 return Found::Gone(next.unwrap_or(channel.committed.next()).max(sequence.next()));
             }

@@ -55,7 +55,7 @@ impl<D: Disk> Shard<D> {
         let tail = &self.tail;
         let frames = &self.frames;
         let size_of = |run: &Run| {
-            let frame = tail.get(frames.get(run.frame)?.place())?;
+            let frame = tail.get(frames.of(run).place())?;
             Some(u64::from(frame.record_length(frame.record_of(id, run)?)))
         };
         let segments = &mut self.segments;
@@ -258,7 +258,7 @@ impl<D: Disk> Shard<D> {
     /// Segments whose messages are all gone and whose state records are dead: behind the older checkpoint. Their files
     /// become spare ones.
     pub(crate) fn collect_dead(&mut self) {
-        let behind = self.checkpoints.older_as_of();
+        let (_, behind) = self.checkpoints.older();
         let is_dead = |segment: &Segment<D::File>| {
             segment.state == SegmentState::Sealed
                 && segment.live_messages == 0
