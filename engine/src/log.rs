@@ -23,12 +23,14 @@ use crate::types::{
 pub(crate) mod batch;
 pub(crate) mod cache;
 pub(crate) mod history;
+mod room;
 pub(crate) mod scan;
 pub(crate) mod sealed;
 pub(crate) mod segment;
 
 use batch::{Batch, BatchRun, ClosedBatch, Spare, Target};
 use cache::CachedBytes;
+pub(crate) use room::Need;
 use sealed::cached;
 pub(crate) use sealed::{FrameWrite, OpenedSegment, RolledSegment, SealedBatch};
 use segment::PreparedSegment;
@@ -36,11 +38,6 @@ use segment::PreparedSegment;
 /// Commits of one shard on their way to the disk at once: with 4 the device's latency is hidden (measured: 3-4 times
 /// the commits of 1), more only makes batches smaller.
 pub(crate) const COMMITS_IN_FLIGHT_MAX: usize = 4;
-/// Room that messages leave in the active segment while the disk has none for another one: for clients, subscriptions
-/// and positions, some dozens of commits.
-const RESERVE_BYTES_MAX: u64 = 256 << 10;
-/// Segments that are smaller than a server's leave this part of them.
-const RESERVE_PART: u64 = 8;
 
 /// A batch that is on disk with all before it.
 #[derive(Debug)]
@@ -242,9 +239,7 @@ impl<F: DiskFile> Log<F> {
         let length = format::frame_length_bytes(table.len(), records_length);
         let rolled = self.roll_for(length)?;
         let batch = self.closed.pop_front().expect("looked at above");
-        let (write, sealed) = self.seal_batch(batch, &table, length, rolled);
-        self.in_flight.back_mut().expect("just sealed").sealed = now;
-        Some((write, sealed))
+        Some(self.seal_batch(batch, &table, length, rolled, now))
     }
 
     /// Makes the active segment one with room. The inner option says which segment was left.
@@ -280,6 +275,7 @@ impl<F: DiskFile> Log<F> {
         table: &[u8],
         length: usize,
         roll: Roll,
+        now: Monotonic,
     ) -> (FrameWrite<F>, SealedBatch<F>) {
         let active = self.active.as_mut().expect("roll_for made one");
         let index = self.last_sealed.index.next();
@@ -321,7 +317,7 @@ impl<F: DiskFile> Log<F> {
         let runs = std::mem::take(&mut batch.runs);
         self.in_flight.push_back(InFlight {
             index,
-            sealed: Monotonic::default(),
+            sealed: now,
             is_done: false,
             size_bytes,
             point: self.last_sealed,
@@ -435,24 +431,6 @@ impl<F: DiskFile> Log<F> {
         self.ready.is_none() && (self.active.is_none() || !self.closed.is_empty())
     }
 
-    /// Whether one more record has a place in the segments there are, behind all that waits. Asked only while the disk
-    /// has no room for another one: what is appended then must not wait for it.
-    pub(crate) fn has_room(&self, length: usize, need: Need) -> bool {
-        if self.ready.is_some() {
-            return true;
-        }
-        let Some(active) = &self.active else { return false };
-        let reserve = (active.size_bytes / RESERVE_PART).min(RESERVE_BYTES_MAX);
-        let kept = match need {
-            Need::Message => reserve,
-            Need::State => reserve / 2,
-        };
-        let closed =
-            self.closed.iter().map(|batch| frame_bound(batch.offsets.len(), batch.size_bytes()));
-        let open = frame_bound(self.open.records_count() + 1, self.open.size_bytes() + length);
-        active.end.0 + closed.sum::<u64>() + open + kept <= active.size_bytes
-    }
-
     /// When the oldest write that has not ended was begun.
     pub(crate) fn oldest_write(&self) -> Option<Monotonic> {
         self.in_flight.iter().find(|write| !write.is_done).map(|write| write.sealed)
@@ -465,21 +443,6 @@ pub(crate) enum Demand {
     None,
     Some,
     Full,
-}
-
-/// Who asks for room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// A publisher.
-    Message,
-    /// Clients and subscriptions, which have a part of the reserve.
-    State,
-}
-
-/// What a frame of so many records takes at most: each may open a run, and the table of the frame before is repeated.
-fn frame_bound(records_count: usize, records_length: usize) -> u64 {
-    let table = records_count * 32 + BLOCK_SIZE_BYTES;
-    format::frame_length_bytes(table, records_length + records_count * 8) as u64
 }
 
 enum Roll {
