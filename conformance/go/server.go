@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
+
+	"weirlog/conformance/sut"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/stan.go"
@@ -33,10 +32,9 @@ type server struct {
 	port    int
 	dir     string
 	flags   []string
-	process *os.Process
+	process *sut.Process
 	// natsOptions are for the clients that connect to it.
 	natsOptions []nats.Option
-	exited      <-chan struct{}
 }
 
 // newServer starts a server on an empty data directory.
@@ -48,15 +46,7 @@ func newServer(name string, flags ...string) *server {
 	return s
 }
 
-func freePort() int {
-	for {
-		port := portFirst + rand.IntN(portLast-portFirst)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-}
+func freePort() int { return sut.FreePort(portFirst, portLast) }
 
 // start runs the server and returns when a STAN client can connect.
 func (s *server) start() {
@@ -65,23 +55,15 @@ func (s *server) start() {
 	defer log.Close()
 	args := []string{"-p", fmt.Sprint(s.port), "-cid", clusterID, "--store", "file",
 		"--dir", filepath.Join(s.dir, "data"), "--max_msgs", "0", "--max_bytes", "0", "-mc", "0"}
-	command := exec.Command(os.Getenv("SUT"), append(args, s.flags...)...)
-	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(command.Start())
-	exited := make(chan struct{})
-	go func() {
-		command.Wait()
-		close(exited)
-	}()
-	s.process, s.exited = command.Process, exited
+	s.process, err = sut.Start(log, append(args, s.flags...)...)
+	must(err)
 	s.awaitReady()
 }
 
 func (s *server) awaitReady() {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		select {
-		case <-s.exited:
+		case <-s.process.Exited:
 			fail("server exited at start: %s", s.logTail())
 		case <-time.After(10 * time.Millisecond):
 		}
@@ -101,10 +83,7 @@ func (s *server) logTail() string {
 }
 
 // kill ends the server as `kill -9` does.
-func (s *server) kill() {
-	s.process.Kill()
-	<-s.exited
-}
+func (s *server) kill() { s.process.End() }
 
 // crash is a kill and a new start on the same data.
 func (s *server) crash() {

@@ -45,11 +45,10 @@ var errorCommands = map[string]string{
 
 // runDisk plays one fault. The ledger is for the check of what a restart finds, which is faults/run's part.
 func runDisk(fault, dir, socket, ledger string) error {
-	disk, err := openControl(socket)
+	l, disk, err := newLoad(dir, socket)
 	if err != nil {
 		return err
 	}
-	l := &load{server: newServer(dir), book: &book{}, clock: disk.position, mark: disk.mark}
 	defer l.server.kill()
 	t := &trial{load: l, fault: fault, disk: disk, gate: make(chan struct{})}
 	if err := t.prepare(); err != nil {

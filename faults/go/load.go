@@ -27,6 +27,15 @@ type load struct {
 	counts  sync.Map // publisher -> *atomic.Int64, the number of its last message
 }
 
+// newLoad is for a server on a disk that is played by whoever listens on the socket.
+func newLoad(dir, socket string) (*load, *control, error) {
+	disk, err := openControl(socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &load{server: newServer(dir), book: &book{}, clock: disk.position, mark: disk.mark}, disk, nil
+}
+
 // flow is one publisher: so many messages of one size to one channel, or until stop, at most window of them unacked.
 type flow struct {
 	channel, publisher string

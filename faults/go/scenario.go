@@ -9,11 +9,10 @@ import (
 
 // runLoad runs one scenario and saves its ledger. Each phase begins with a mark in the disk's log.
 func runLoad(scenario, dir, socket, ledger string) error {
-	disk, err := openControl(socket)
+	l, _, err := newLoad(dir, socket)
 	if err != nil {
 		return err
 	}
-	l := &load{server: newServer(dir), book: &book{}, clock: disk.position, mark: disk.mark}
 	defer l.server.kill()
 	phases, known := map[string]func() error{"life": l.life, "space": l.space}[scenario]
 	if !known {

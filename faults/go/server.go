@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"weirlog/conformance/sut"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/stan.go"
@@ -47,9 +47,7 @@ const configuration = `streaming {
 type server struct {
 	port, monitorPort int
 	dir, log          string
-	process           *os.Process
-	exited            chan struct{}
-	exitCode          int
+	process           *sut.Process
 }
 
 // newServer is for a data directory that need not exist. Its log goes beside other results, not onto the disk that fails.
@@ -57,15 +55,7 @@ func newServer(dir string) *server {
 	return &server{dir: dir, log: filepath.Join(os.Getenv("FAULTS_WORK"), fmt.Sprintf("server-%d.log", os.Getpid()))}
 }
 
-func freePort() int {
-	for {
-		port := portFirst + rand.IntN(portLast-portFirst)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-}
+func freePort() int { return sut.FreePort(portFirst, portLast) }
 
 // start returns when a STAN client can connect. No flag makes a damaged store open that would not open without.
 func (s *server) start() error {
@@ -85,8 +75,8 @@ func (s *server) startOnce() error {
 	}
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		select {
-		case <-s.exited:
-			return fmt.Errorf("the server exited with %d at the start: %s", s.exitCode, s.logTail())
+		case <-s.process.Exited:
+			return fmt.Errorf("the server exited with %d at the start: %s", s.process.ExitCode, s.logTail())
 		case <-time.After(2 * time.Millisecond):
 		}
 		c, err := s.connect(fmt.Sprintf("ready-%d", rand.Uint32()))
@@ -129,19 +119,8 @@ func (s *server) spawn() error {
 	defer log.Close()
 	args := []string{"-p", fmt.Sprint(s.port), "-a", "127.0.0.1", "-m", fmt.Sprint(s.monitorPort), "-cid", clusterID,
 		"--store", "file", "--dir", s.dir, "-sc", settings}
-	command := exec.Command(os.Getenv("SUT"), append(args, strings.Fields(os.Getenv("SUT_ARGS"))...)...)
-	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
-		return err
-	}
-	s.process, s.exited = command.Process, make(chan struct{})
-	go func(exited chan struct{}) {
-		command.Wait()
-		s.exitCode = command.ProcessState.ExitCode()
-		close(exited)
-	}(s.exited)
-	return nil
+	s.process, err = sut.Start(log, append(args, strings.Fields(os.Getenv("SUT_ARGS"))...)...)
+	return err
 }
 
 // logTail is what the server said of trouble, or else its last line.
@@ -163,8 +142,7 @@ func (s *server) logTail() string {
 // kill ends the server as `kill -9` does.
 func (s *server) kill() {
 	if s.process != nil {
-		s.process.Kill()
-		<-s.exited
+		s.process.End()
 	}
 }
 
@@ -172,7 +150,7 @@ func (s *server) kill() {
 func (s *server) stop() error {
 	s.process.Signal(syscall.SIGTERM)
 	select {
-	case <-s.exited:
+	case <-s.process.Exited:
 		return nil
 	case <-time.After(patience):
 		return fmt.Errorf("not stopped %v after SIGTERM: %s", patience, s.logTail())
@@ -181,7 +159,7 @@ func (s *server) stop() error {
 
 func (s *server) isRunning() bool {
 	select {
-	case <-s.exited:
+	case <-s.process.Exited:
 		return false
 	default:
 		return true

@@ -25,6 +25,14 @@ impl World {
         Self { executor, disk, rng, published: Published::new(), config: config() }
     }
 
+    /// One whose store has so many messages.
+    fn filled(seed: u64, count: u64) -> (Self, SimRuntime, SimStorage) {
+        let mut world = Self::new(seed);
+        let (group, storage) = world.open();
+        world.publish(&storage, &group, count);
+        (world, group, storage)
+    }
+
     fn open(&self) -> (SimRuntime, SimStorage) {
         let group = self.executor.group();
         let storage = self.executor.block_on(open(&self.disk, &group, &self.config)).unwrap();
@@ -96,9 +104,7 @@ fn clustered(storage: &SimStorage) -> usize {
 
 #[test]
 fn scattered_messages_come_together_and_stay_after_a_restart() {
-    let mut world = World::new(1);
-    let (group, storage) = world.open();
-    world.publish(&storage, &group, 3_000);
+    let (mut world, group, storage) = World::filled(1, 3_000);
     world.idle(&storage, &group, 10_000);
     let count = clustered(&storage);
     assert!(count > 0);
@@ -118,9 +124,7 @@ fn scattered_messages_come_together_and_stay_after_a_restart() {
 /// Small messages in commits of their own take a block each, which the rewritten segment gives back.
 #[test]
 fn padding_is_given_back() {
-    let mut world = World::new(2);
-    let (group, storage) = world.open();
-    world.publish(&storage, &group, 3_000);
+    let (mut world, group, storage) = World::filled(2, 3_000);
     let before = segment_bytes(&storage);
     world.idle(&storage, &group, 20_000);
     let after = segment_bytes(&storage);
@@ -130,9 +134,7 @@ fn padding_is_given_back() {
 /// What limits removed from the middle of segments is given back, and nothing else goes.
 #[test]
 fn what_limits_removed_is_given_back() {
-    let mut world = World::new(3);
-    let (group, storage) = world.open();
-    world.publish(&storage, &group, 4_000);
+    let (mut world, group, storage) = World::filled(3, 4_000);
     world.idle(&storage, &group, 10_000);
     let before = segment_bytes(&storage);
     let limits = ChannelLimits { messages_max: 20, bytes_max: 0, ..ChannelLimits::default() };
@@ -181,9 +183,7 @@ fn a_crash_at_any_moment_of_it_loses_nothing() {
 /// The first frame stands in for a damaged header; what the segment stands for, the checkpoint knows.
 #[test]
 fn a_damaged_header_of_a_clustered_segment_costs_nothing() {
-    let mut world = World::new(5);
-    let (group, storage) = world.open();
-    world.publish(&storage, &group, 3_000);
+    let (mut world, group, storage) = World::filled(5, 3_000);
     world.idle(&storage, &group, 20_000);
     let numbers =
         [ShardId(0), ShardId(1)].map(|shard| storage.with(shard, |s| s.clustered_numbers()));
@@ -204,9 +204,7 @@ fn a_damaged_header_of_a_clustered_segment_costs_nothing() {
 /// A damaged segment is kept as it is: no rewriting makes damage look right, and all else of it is served.
 #[test]
 fn a_damaged_segment_is_not_rewritten() {
-    let mut world = World::new(6);
-    let (group, storage) = world.open();
-    world.publish(&storage, &group, 1_500);
+    let (mut world, group, storage) = World::filled(6, 1_500);
     let first = segment_path(ShardId(0), SegmentNumber(1));
     // In the records of the frame behind the header, whose table is repeated by the next one.
     for block in 3..6 {

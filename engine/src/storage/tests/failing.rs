@@ -1,4 +1,4 @@
-//! A log that a failed write has ended: nothing more is committed, and the core has its rest.
+//! Disks that fail or are full: what the log does, and that the core has its rest.
 
 use super::*;
 use crate::error::RequestError;
