@@ -124,7 +124,7 @@ fn scattered_messages_come_together_and_stay_after_a_restart() {
 /// Small messages in commits of their own take a block each, which the rewritten segment gives back.
 #[test]
 fn padding_is_given_back() {
-    let (mut world, group, storage) = World::filled(2, 3_000);
+    let (world, group, storage) = World::filled(2, 3_000);
     let before = segment_bytes(&storage);
     world.idle(&storage, &group, 20_000);
     let after = segment_bytes(&storage);
@@ -183,7 +183,7 @@ fn a_crash_at_any_moment_of_it_loses_nothing() {
 /// The first frame stands in for a damaged header; what the segment stands for, the checkpoint knows.
 #[test]
 fn a_damaged_header_of_a_clustered_segment_costs_nothing() {
-    let (mut world, group, storage) = World::filled(5, 3_000);
+    let (world, group, storage) = World::filled(5, 3_000);
     world.idle(&storage, &group, 20_000);
     let numbers =
         [ShardId(0), ShardId(1)].map(|shard| storage.with(shard, |s| s.clustered_numbers()));
@@ -204,7 +204,7 @@ fn a_damaged_header_of_a_clustered_segment_costs_nothing() {
 /// A damaged segment is kept as it is: no rewriting makes damage look right, and all else of it is served.
 #[test]
 fn a_damaged_segment_is_not_rewritten() {
-    let (mut world, group, storage) = World::filled(6, 1_500);
+    let (world, group, storage) = World::filled(6, 1_500);
     let first = segment_path(ShardId(0), SegmentNumber(1));
     // In the records of the frame behind the header, whose table is repeated by the next one.
     for block in 3..6 {
