@@ -388,15 +388,12 @@ impl<F: DiskFile> Log<F> {
         self.finished.get_or_insert(error);
     }
 
-    /// Whether a segment should be made ready now, and how large; the caller makes it and brings it.
-    pub(crate) fn wants_segment(&mut self) -> Option<u64> {
+    /// Whether a segment should be made ready now, and how large; the caller makes it and brings it. The segments before
+    /// the active one have `stored_bytes`.
+    pub(crate) fn wants_segment(&mut self, stored_bytes: impl FnOnce() -> u64) -> Option<u64> {
         if self.is_preparing || self.finished.is_some() {
             return None;
         }
-        let frame_max =
-            u64::from(self.store.frame_size_bytes_max) + 2 * format::SEGMENT_HEADER_BYTES;
-        let active_size = self.active.as_ref().map(|active| active.size_bytes);
-        let size = self.tuning.segment_size_after(active_size).max(frame_max);
         match (&self.active, &self.ready) {
             (_, Some(_)) => return None,
             // A start makes the first one at once, so that the first message does not wait for it; later ones are made
@@ -405,7 +402,10 @@ impl<F: DiskFile> Log<F> {
             _ => {}
         }
         self.is_preparing = true;
-        Some(size)
+        let frame_max =
+            u64::from(self.store.frame_size_bytes_max) + 2 * format::SEGMENT_HEADER_BYTES;
+        let active_size = self.active.as_ref().map(|active| active.size_bytes);
+        Some(self.tuning.segment_size_after(active_size, stored_bytes()).max(frame_max))
     }
 
     /// Whether the next segment, of `size_bytes`, should be filled beyond `filled_bytes`: from the first to the third

@@ -39,7 +39,7 @@ pub(crate) const FRAME_ROOM_BYTES: u32 = 64 * 1024;
 /// simulator take small ones, so that a short run does all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
-    /// The first segment of a shard; sizes double with use, so that a fresh store of 8 shards takes 32 MiB.
+    /// The first segment of a shard: a fresh store of 8 shards takes 32 MiB. Sizes grow with what the log holds.
     pub segment_size_bytes_first: u64,
     /// The largest segment, unless a frame needs more.
     pub segment_size_bytes_max: u64,
@@ -72,11 +72,14 @@ impl Tuning {
         }
     }
 
-    /// The size of the segment after one of `size_bytes`; the first one's if there is none.
-    pub(crate) fn segment_size_after(&self, size_bytes: Option<u64>) -> u64 {
-        size_bytes.map_or(self.segment_size_bytes_first, |size| {
-            (size * 2).min(self.segment_size_bytes_max)
-        })
+    /// The size of the segment after one of `size_bytes`, the first one's if there is none; the segments before have
+    /// `stored_bytes`. Sizes double where that is a quarter of the log or less: what is made ready and not used yet costs
+    /// zeros on the way to the disk and its space.
+    pub(crate) fn segment_size_after(&self, size_bytes: Option<u64>, stored_bytes: u64) -> u64 {
+        let Some(size) = size_bytes else { return self.segment_size_bytes_first };
+        let is_grown = stored_bytes.saturating_add(size) / 4 >= 2 * size;
+        let wanted = if is_grown { 2 * size } else { size };
+        wanted.min(self.segment_size_bytes_max)
     }
 }
 

@@ -40,6 +40,12 @@ impl<D: Disk> Shard<D> {
         assert!(old.is_none(), "segment numbers are never reused");
     }
 
+    /// The size of the segment that should be made ready now, if one should be. Costs by the number of segments if so.
+    pub(crate) fn wants_segment(&mut self) -> Option<u64> {
+        let Self { log, segments, .. } = self;
+        log.wants_segment(|| segments.values().map(|segment| segment.end.0).sum())
+    }
+
     pub(super) fn segment_rolled(&mut self, rolled: RolledSegment) {
         let segment = self.segments.get_mut(&rolled.number).expect("it took frames");
         assert_eq!(segment.state, SegmentState::Active);

@@ -116,7 +116,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         if self.is_busy(at, Job::Segment) {
             return;
         }
-        let Some(size_bytes) = self.with_shard(at, |shard| shard.log.wants_segment()) else {
+        let Some(size_bytes) = self.with_shard(at, |shard| shard.wants_segment()) else {
             return;
         };
         self.spawn_job(at, Job::Segment, async move |core| core.make_segment(at, size_bytes).await);

@@ -201,6 +201,24 @@ fn crash_rounds(seed: u64, rounds: u32, messages: u32) {
     }
 }
 
+/// What is made ready before it is needed is at most a quarter of a log.
+#[test]
+fn segments_grow_with_the_log() {
+    let tuning = Tuning::default();
+    let (first, max) = (tuning.segment_size_bytes_first, tuning.segment_size_bytes_max);
+    let (mut stored_bytes, mut size) = (0, tuning.segment_size_after(None, 0));
+    assert_eq!(size, first);
+    for _ in 0..40 {
+        let next = tuning.segment_size_after(Some(size), stored_bytes);
+        stored_bytes += size;
+        assert!(next == first || 4 * next <= stored_bytes, "{next} behind {stored_bytes}");
+        assert!((size..=max).contains(&next));
+        size = next;
+    }
+    assert_eq!(size, max);
+    assert_eq!(tuning.segment_size_after(Some(first), 6 * first), first, "limits keep it small");
+}
+
 #[test]
 fn what_was_committed_survives_crashes() {
     for seed in 0..40 {

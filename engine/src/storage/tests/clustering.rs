@@ -204,7 +204,7 @@ fn a_damaged_header_of_a_clustered_segment_costs_nothing() {
 /// A damaged segment is kept as it is: no rewriting makes damage look right, and all else of it is served.
 #[test]
 fn a_damaged_segment_is_not_rewritten() {
-    let (world, group, storage) = World::filled(6, 1_500);
+    let (world, group, storage) = World::filled(6, 3_000);
     let first = segment_path(ShardId(0), SegmentNumber(1));
     // In the records of the frame behind the header, whose table is repeated by the next one.
     for block in 3..6 {
