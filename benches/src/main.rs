@@ -21,6 +21,9 @@ mod recovery;
 mod report;
 mod server;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whatever went wrong: a benchmark only shows it.
 pub(crate) type BenchError = Box<dyn std::error::Error + Send + Sync>;
 

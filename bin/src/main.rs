@@ -11,6 +11,9 @@ mod serve;
 mod signal;
 mod sim;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let parsed = match args::parse(std::env::args_os().skip(1)) {
         Ok(parsed) => parsed,
