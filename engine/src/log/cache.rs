@@ -28,10 +28,12 @@ pub(crate) struct CachedFrame {
 /// Among fewer runs one is found by looking at each.
 const RUNS_SORTED_MIN: usize = 16;
 
-/// A frame's records in memory: those just written are looked at where the disk takes them from.
+/// A frame's records in memory: looked at where the disk takes them from, or where it brought them to.
 pub(crate) struct CachedBytes {
     memory: Rc<dyn AsRef<[u8]>>,
     part: Range<usize>,
+    /// What goes when this goes.
+    cost_bytes: usize,
 }
 
 impl CachedBytes {
@@ -42,21 +44,23 @@ impl CachedBytes {
         if part.len() < bytes.len() / 2 {
             return Self::copied(&bytes[part]);
         }
-        Self { memory: buffer, part }
+        let cost_bytes = bytes.len();
+        Self { memory: buffer, part, cost_bytes }
     }
 
-    /// A copy.
-    pub(crate) fn copied(bytes: &[u8]) -> Self {
-        Self { memory: Rc::new(bytes.to_vec()), part: 0..bytes.len() }
+    /// `part` of bytes that were read, which others look at too: this one bears that part's cost only.
+    pub(crate) fn shared(bytes: Rc<Vec<u8>>, part: Range<usize>) -> Self {
+        let cost_bytes = part.len();
+        Self { memory: bytes, part, cost_bytes }
+    }
+
+    fn copied(bytes: &[u8]) -> Self {
+        Self { memory: Rc::new(bytes.to_vec()), part: 0..bytes.len(), cost_bytes: bytes.len() }
     }
 
     /// The records.
     pub(crate) fn as_slice(&self) -> &[u8] {
         &(*self.memory).as_ref()[self.part.clone()]
-    }
-
-    fn cost_bytes(&self) -> usize {
-        (*self.memory).as_ref().len()
     }
 }
 
@@ -74,6 +78,16 @@ impl CachedFrame {
         lengths: Vec<u32>,
     ) -> Self {
         Self { runs, records, offsets, lengths, by_channel: OnceCell::new() }
+    }
+
+    /// One in whose place nothing could be read.
+    pub(crate) fn unreadable() -> Self {
+        Self::new(Vec::new(), CachedBytes::copied(&[]), Vec::new(), Vec::new())
+    }
+
+    /// Lets it bear the cost of so many bytes more, which go when it goes.
+    pub(crate) fn bear(&mut self, cost_bytes: usize) {
+        self.records.cost_bytes += cost_bytes;
     }
 
     /// A message of the frame; `None` if the record is damaged or is none.
@@ -123,7 +137,7 @@ impl CachedFrame {
     }
 
     fn cost_bytes(&self) -> usize {
-        self.records.cost_bytes() + self.offsets.len() * 8 + self.runs.len() * 36 + 128
+        self.records.cost_bytes + self.offsets.len() * 8 + self.runs.len() * 36 + 128
     }
 }
 

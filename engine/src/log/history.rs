@@ -7,10 +7,16 @@ use crate::types::{Generation, Position, SegmentNumber};
 
 /// History is read in pieces of this size: a few hundred microseconds each.
 pub(crate) const READ_BYTES: usize = 512 * 1024;
+/// Of a clustered segment a frame is read with little more: what is behind it is other channels' mostly.
+pub(crate) const CLUSTERED_READ_BYTES: usize = 160 * 1024;
 
-/// The frame at this place, whole, and what is read with it.
-pub(crate) async fn read_window<F: DiskFile>(file: &F, position: u64) -> DiskResult<Vec<u8>> {
-    let bytes = file.read_at(position, READ_BYTES).await?;
+/// The frame at this place, whole, and what is read with it: `read_bytes`, if the frame is not longer.
+pub(crate) async fn read_window<F: DiskFile>(
+    file: &F,
+    position: u64,
+    read_bytes: usize,
+) -> DiskResult<Vec<u8>> {
+    let bytes = file.read_at(position, read_bytes).await?;
     let length = FrameHeader::decode(&bytes).map_or(0, |(header, _)| header.length_bytes());
     if length > bytes.len() { file.read_at(position, length).await } else { Ok(bytes) }
 }

@@ -7,11 +7,13 @@ use super::Shard;
 use crate::channel::{Channel, Channels, Recent};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk};
 use crate::error::{Damage, DiskError};
+use crate::format;
 use crate::format::footer::{Footer, FooterPlace};
 use crate::index::Place;
 use crate::index::frames::{FrameList, FrameNote};
 use crate::index::runs::Run;
 use crate::log::cache::{CachedBytes, CachedFrame, FrameCache, FramePlace};
+use crate::log::history::{CLUSTERED_READ_BYTES, READ_BYTES};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::log::segment::Segment;
 use crate::subscriptions::{Bounds, Fetch, Messages};
@@ -35,6 +37,8 @@ pub(crate) struct ReadWork<F> {
     pub key: ReadKey,
     pub file: Rc<F>,
     pub position: Position,
+    /// How much to read at least of frames.
+    pub read_bytes: usize,
     pub segment: SegmentNumber,
     pub generation: Generation,
 }
@@ -245,7 +249,7 @@ impl<D: Disk> Shard<D> {
             let Some(segment) = self.segments.get(&number) else {
                 // The segment went away meanwhile, and its messages with it.
                 self.reads.in_flight += 1;
-                self.read_done(key, &Err(DiskError::Off), Now::default());
+                self.read_done(key, Err(DiskError::Off), Now::default());
                 continue;
             };
             let position = match key {
@@ -257,6 +261,7 @@ impl<D: Disk> Shard<D> {
                 key,
                 file: segment.file.clone(),
                 position,
+                read_bytes: if segment.is_clustered { CLUSTERED_READ_BYTES } else { READ_BYTES },
                 segment: number,
                 generation: segment.generation,
             });
@@ -268,7 +273,7 @@ impl<D: Disk> Shard<D> {
     pub(crate) fn read_done(
         &mut self,
         key: ReadKey,
-        result: &Result<ReadResult, DiskError>,
+        result: Result<ReadResult, DiskError>,
         now: Now,
     ) {
         self.reads.in_flight -= 1;
@@ -280,7 +285,7 @@ impl<D: Disk> Shard<D> {
             (ReadKey::Frame(place), _) if !self.segments.contains_key(&place.0) => {}
             (ReadKey::Footer(segment), _) if !self.segments.contains_key(&segment) => {}
             (ReadKey::Footer(segment), Ok(ReadResult::Footer(footer))) => {
-                self.footers.insert(segment, footer.clone());
+                self.footers.insert(segment, footer);
             }
             (ReadKey::Frame(place), _) => self.keep_nothing(place),
             // Without any footer those who wait would ask for ever.
@@ -295,33 +300,34 @@ impl<D: Disk> Shard<D> {
         self.retry_lookups(now);
     }
 
-    fn keep_frames(&mut self, place: FramePlace, bytes: &[u8]) {
+    fn keep_frames(&mut self, place: FramePlace, window: Vec<u8>) {
         let Some(segment) = self.segments.get(&place.0) else { return };
         let generation = segment.generation;
+        let window = Rc::new(window);
+        let mut frames: Vec<(FramePlace, CachedFrame)> = Vec::new();
         let mut at = 0;
-        let mut is_first = true;
-        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = window.get(at..).filter(|rest| !rest.is_empty()) {
             let block = place.1 + u32::try_from(at / BLOCK_SIZE_BYTES).expect("a window is small");
             match frame_at(rest, place.0, generation) {
                 FrameAt::Whole(found) => {
                     self.report_damaged_records(place.0, &found);
-                    self.history.insert((place.0, block), Rc::new(cached(&found)));
+                    frames.push(((place.0, block), cached(&found, &window, at)));
                     at += found.header.length_bytes();
                 }
-                FrameAt::Partial | FrameAt::None if is_first => {
-                    self.keep_nothing(place);
-                    return;
-                }
-                FrameAt::Partial | FrameAt::None => return,
+                FrameAt::Partial | FrameAt::None => break,
             }
-            is_first = false;
+        }
+        let Some((_, last)) = frames.last_mut() else { return self.keep_nothing(place) };
+        // The last one to go takes along what is between and behind the frames.
+        last.bear(window.len() - at.min(window.len()));
+        for (place, frame) in frames {
+            self.history.insert(place, Rc::new(frame));
         }
     }
 
     /// The frame cannot be read: its messages are skipped and reported.
     fn keep_nothing(&mut self, place: FramePlace) {
-        let empty = CachedFrame::new(Vec::new(), CachedBytes::copied(&[]), Vec::new(), Vec::new());
-        self.history.insert(place, Rc::new(empty));
+        self.history.insert(place, Rc::new(CachedFrame::unreadable()));
         self.note_damage(place.0, "a frame of the log cannot be read; its messages are skipped");
     }
 
@@ -382,20 +388,17 @@ pub(crate) enum ReadResult {
     Footer(Rc<Footer>),
 }
 
-fn cached(found: &FoundFrame<'_>) -> CachedFrame {
-    let end = found
-        .offsets
-        .last()
-        .zip(found.table.lengths.last())
-        .map_or(0, |(start, length)| start + length);
-    let records = found.records.get(..end as usize).unwrap_or_default();
+/// A frame that was found at this place of a window.
+fn cached(found: &FoundFrame<'_>, window: &Rc<Vec<u8>>, at: usize) -> CachedFrame {
+    let end = at + found.header.length_bytes();
+    let start = format::records_start(&found.header).map_or(end, |start| (at + start).min(end));
     let mut lengths = found.table.lengths.clone();
     for record in &found.damaged {
         lengths[*record as usize] = 0;
     }
     CachedFrame::new(
         found.table.runs.clone(),
-        CachedBytes::copied(records),
+        CachedBytes::shared(window.clone(), start..end),
         found.offsets.clone(),
         lengths,
     )

@@ -14,7 +14,7 @@ use crate::error::DiskError;
 use crate::format::footer::Footer;
 use crate::format::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::index::frames::FrameNote;
-use crate::log::history::{read_footer, read_window};
+use crate::log::history::{READ_BYTES, read_footer, read_window};
 use crate::log::scan::{FrameAt, frame_at};
 use crate::log::segment::{SegmentPlan, declare_clustered, prepare_unfilled, segment_path};
 use crate::runtime::Runtime;
@@ -290,7 +290,7 @@ impl Window {
     }
 
     async fn read<F: DiskFile>(&mut self, file: &F, position: u64) -> Result<(), Stop> {
-        (self.start, self.bytes) = (position, read_window(file, position).await?);
+        (self.start, self.bytes) = (position, read_window(file, position, READ_BYTES).await?);
         Ok(())
     }
 }

@@ -209,7 +209,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             }
             result = read_once(&work).await;
         }
-        self.with_shard(at, |shard| shard.read_done(work.key, &result, self.runtime.now()));
+        self.with_shard(at, |shard| shard.read_done(work.key, result, self.runtime.now()));
         self.progress(at);
         self.pump();
     }
@@ -316,7 +316,8 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
 async fn read_once<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<ReadResult> {
     match work.key {
         ReadKey::Frame(_) => {
-            Ok(ReadResult::Window(read_window(&*work.file, work.position.0).await?))
+            let window = read_window(&*work.file, work.position.0, work.read_bytes).await?;
+            Ok(ReadResult::Window(window))
         }
         ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(footer_for_readers(work).await?))),
     }
