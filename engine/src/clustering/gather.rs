@@ -23,9 +23,10 @@ pub(crate) struct GatherChannel {
     /// Its records so far, in [`Gather::records`].
     start: usize,
     end: usize,
-    /// Where the next record's bytes go.
+    /// Where the next record's bytes go, and where its room for them ends.
     at: usize,
-    /// Room for its records and their bytes.
+    room_end: usize,
+    /// Its records, and their bytes as far as is known: of a run that limits have cut, by the average.
     count: usize,
     size_bytes: usize,
 }
@@ -101,6 +102,7 @@ impl Gather {
             start: 0,
             end: 0,
             at: 0,
+            room_end: 0,
             count: share.count,
             size_bytes: format::align_record(share.size_bytes),
         });
@@ -113,6 +115,7 @@ impl Gather {
             (channel.start, channel.end, channel.at) = (records, records, bytes);
             records += channel.count;
             bytes += channel.size_bytes;
+            channel.room_end = bytes;
         }
         self.records = vec![Record::default(); records];
         self.bytes = vec![0; bytes];
@@ -179,9 +182,15 @@ impl Gather {
             let offset = u32::try_from(sequence - in_table.first.0).map_err(|_| Damaged)?;
             let record = in_table.record + offset;
             let content = found.record(record).ok_or(Damaged)?;
-            let end = channel.at + format::align_record(content.len());
-            let place = self.bytes.get_mut(channel.at..end).ok_or(Damaged)?;
-            place[..content.len()].copy_from_slice(content);
+            let length = format::align_record(content.len());
+            if channel.at + length > channel.room_end {
+                // Its room was too small: the rest goes behind all others'.
+                channel.at = self.bytes.len();
+                self.bytes.resize(channel.at + length, 0);
+                channel.room_end = self.bytes.len();
+            }
+            let end = channel.at + length;
+            self.bytes[channel.at..][..content.len()].copy_from_slice(content);
             let entry = self.records.get_mut(channel.end).ok_or(Damaged)?;
             *entry = Record {
                 sequence: Sequence(sequence),
