@@ -162,6 +162,11 @@ impl<F: DiskFile> Log<F> {
         self.active.as_ref().map_or(0, |active| active.size_bytes)
     }
 
+    /// Where the last committed frame ends.
+    pub(crate) fn committed_end(&self) -> (SegmentNumber, Position) {
+        (self.committed.segment, self.committed.end)
+    }
+
     pub(crate) fn uncommitted_bytes(&self) -> usize {
         self.uncommitted_bytes + self.open.size_bytes()
     }

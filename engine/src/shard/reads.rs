@@ -15,7 +15,7 @@ use crate::index::runs::Run;
 use crate::log::cache::{CachedBytes, CachedFrame, FrameCache, FramePlace};
 use crate::log::history::{CLUSTERED_READ_BYTES, READ_BYTES};
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
-use crate::log::segment::Segment;
+use crate::log::segment::{Segment, SegmentState};
 use crate::subscriptions::{Bounds, Fetch, Messages};
 use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
@@ -303,10 +303,15 @@ impl<D: Disk> Shard<D> {
     fn keep_frames(&mut self, place: FramePlace, window: Vec<u8>) {
         let Some(segment) = self.segments.get(&place.0) else { return };
         let generation = segment.generation;
+        // What lies behind is being written, or failed to be, or is of the footer.
+        let end = self.frames_end(place.0, segment).0 / BLOCK_SIZE_BYTES as u64;
+        let blocks = end.saturating_sub(place.1.into());
+        let length = usize::try_from(blocks).map_or(usize::MAX, |blocks| blocks * BLOCK_SIZE_BYTES);
         let window = Rc::new(window);
+        let readable = window.get(..length).unwrap_or(&window);
         let mut frames: Vec<(FramePlace, CachedFrame)> = Vec::new();
         let mut at = 0;
-        while let Some(rest) = window.get(at..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = readable.get(at..).filter(|rest| !rest.is_empty()) {
             let block = place.1 + u32::try_from(at / BLOCK_SIZE_BYTES).expect("a window is small");
             match frame_at(rest, place.0, generation) {
                 FrameAt::Whole(found) => {
@@ -322,6 +327,15 @@ impl<D: Disk> Shard<D> {
         last.bear(window.len() - at.min(window.len()));
         for (place, frame) in frames {
             self.history.insert(place, Rc::new(frame));
+        }
+    }
+
+    /// Where the committed frames of a segment end.
+    fn frames_end(&self, number: SegmentNumber, segment: &Segment<D::File>) -> Position {
+        match (segment.state, self.log.committed_end()) {
+            (SegmentState::Active, (active, end)) if active == number => end,
+            (SegmentState::Active, _) => Position(0),
+            _ => segment.end,
         }
     }
 

@@ -129,3 +129,41 @@ fn a_disk_that_is_full_at_the_first_start_ends_no_log() {
         });
     }
 }
+
+/// Found by the simulator when damage became a notice: what a failed write had left behind a log's end was read along with
+/// the messages before it, and counted as damage of theirs.
+#[test]
+fn what_a_failed_write_left_is_no_damage() {
+    for seed in 0..30 {
+        let executor = SimExecutor::new(seed);
+        let disk = SimDisk::new(executor.runtime(), seed);
+        let group = executor.group();
+        let storage = executor.block_on(open(&disk, &group, &config())).unwrap();
+        let mut shard = ShardId(0);
+        for _ in 0..8 {
+            let (its, index, _) = publish(&storage, &group, "a", &[7; 3_000]);
+            executor.block_on(committed(&storage, &group, its, index));
+            shard = its;
+        }
+        disk.set_faults(Faults { write_error: Chance::ALWAYS, ..Faults::default() });
+        for _ in 0..8 {
+            publish(&storage, &group, "a", &[8; 3_000]);
+        }
+        executor.block_on(async {
+            storage.pump();
+            while storage.with(shard, |shard| shard.failure()).is_none() {
+                group.sleep(Duration::from_millis(1)).await;
+            }
+        });
+        group.kill();
+        drop(storage);
+
+        disk.set_faults(Faults::default());
+        let group = executor.group();
+        let storage = executor.block_on(open(&disk, &group, &config())).unwrap();
+        assert_eq!(storage.report().damage, [], "seed {seed}");
+        let inbox = executor.block_on(read_from(&storage, &group, "a", StartAt::First));
+        assert!(inbox.messages.len() >= 8, "seed {seed}");
+        assert_eq!(storage.with(shard, |shard| shard.take_damage()), [], "seed {seed}");
+    }
+}
