@@ -7,6 +7,7 @@
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
@@ -28,9 +29,9 @@ mod values;
 pub(crate) use bench::{BenchOptions, BenchStart};
 use compatible::Role;
 pub(crate) use files::FileError;
-use flags::{ServeFlags, SimFlags};
+use flags::{ServeFlags, SimFlags, VerifyFlags};
 use go_style::{Given, Split, Vocabulary};
-pub(crate) use help::{bench_help, serve_help, sim_help};
+pub(crate) use help::{bench_help, serve_help, sim_help, verify_help};
 pub(crate) use options::{
     ListenAddress, LogFormat, LogOptions, LoginFile, LoginOptions, Options, SignalOptions,
     SignalOrder, SignalTarget, SimOptions, StoreKind, Verbosity,
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Bench(BenchOptions),
     /// Say that flags and files are valid.
     Checked,
+    /// Look whether the store in this directory is whole.
+    Verify(PathBuf),
     /// Send a signal to a running server.
     Signal(SignalOptions),
     /// Print [`serve_help`].
@@ -57,6 +60,8 @@ pub(crate) enum Command {
     SimHelp,
     /// Print [`bench_help`].
     BenchHelp,
+    /// Print [`verify_help`].
+    VerifyHelp,
     /// Print [`version_line`].
     Version,
 }
@@ -130,6 +135,8 @@ pub(crate) enum ArgsError {
         /// The word.
         word: String,
     },
+    /// Which store is not said.
+    NoDirectory,
     /// Flags of the server before another command.
     FlagsBeforeCommand {
         /// The command.
@@ -168,6 +175,7 @@ impl fmt::Display for ArgsError {
             }
             Self::UnknownCommand { word } => write!(f, "no such command: {word:?} ({HINT})"),
             Self::UnexpectedWord { word } => write!(f, "unexpected argument: {word:?} ({HINT})"),
+            Self::NoDirectory => f.write_str("verify: a store's directory must follow"),
             Self::FlagsBeforeCommand { command } => {
                 write!(f, "flags of {command} must follow the word {command} ({HINT})")
             }
@@ -209,6 +217,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
         Some("sim") => Err(ArgsError::FlagsBeforeCommand { command: "sim" }),
         Some("bench") if flags.is_empty() => bench(rest),
         Some("bench") => Err(ArgsError::FlagsBeforeCommand { command: "bench" }),
+        Some("verify") if flags.is_empty() => verify(rest),
+        Some("verify") => Err(ArgsError::FlagsBeforeCommand { command: "verify" }),
         Some("help") => Ok(Parsed { command: Command::Help, warnings: Vec::new() }),
         Some("version") => Ok(Parsed { command: Command::Version, warnings: Vec::new() }),
         Some(word) => Err(ArgsError::UnknownCommand { word: word.to_owned() }),
@@ -290,6 +300,18 @@ fn bench(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
     refuse_word(split.word)?;
     let options: BenchOptions = typed_flags(&split.flags)?;
     let command = if options.help { Command::BenchHelp } else { Command::Bench(options) };
+    Ok(Parsed { command, warnings: Vec::new() })
+}
+
+fn verify(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
+    let split = go_style::split(args, &Vocabulary::of(&VerifyFlags::command()))?;
+    let flags: VerifyFlags = typed_flags(&split.flags)?;
+    refuse_word(split.rest.into_iter().next())?;
+    let command = match split.word {
+        _ if flags.help => Command::VerifyHelp,
+        Some(directory) => Command::Verify(directory.into()),
+        None => return Err(ArgsError::NoDirectory),
+    };
     Ok(Parsed { command, warnings: Vec::new() })
 }
 

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 mod args;
 mod banner;
 mod bench;
+mod executor;
 mod log;
 mod serve;
 mod signal;
 mod sim;
+mod verify;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,8 +41,12 @@ fn main() -> ExitCode {
         args::Command::Help => args::serve_help(),
         args::Command::SimHelp => args::sim_help(),
         args::Command::BenchHelp => args::bench_help(),
+        args::Command::VerifyHelp => args::verify_help(),
         args::Command::Version => format!("{}\n", args::version_line()),
         args::Command::Sim(options) => return sim::simulate(&options),
+        args::Command::Verify(directory) => {
+            return verify::verify_directory(&directory).unwrap_or_else(|error| fail(&error));
+        }
         args::Command::Bench(options) => {
             return match bench::bench(options) {
                 Ok(()) => ExitCode::SUCCESS,

@@ -15,18 +15,16 @@ mod settings;
 mod supervisor;
 mod telling;
 
-use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedReceiver, SharedSender};
 use glommio::net::{AcceptedTcpStream, TcpListener};
-use glommio::{CpuSet, ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task};
+use glommio::{CpuSet, ExecutorJoinHandle, Placement, Task};
 use weirlog_engine::disk::Disk;
 use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
 use weirlog_engine::disk::lock::{DirectoryLock, lock_directory};
@@ -44,6 +42,7 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
+use crate::executor::execute;
 use crate::log::Log;
 use course::{Course, Phase};
 use entrance::Entrance;
@@ -55,20 +54,6 @@ use reload::Reloader;
 use supervisor::{End, Event, Supervisor, abort_on_panic, hear_signals};
 use telling::{tell, tell_recovery, wall_time};
 
-/// Under load an executor looks for completions at least this often. glommio 0.9.0 goes to sleep with tasks to run if
-/// its thread loses the processor for longer than this between two instructions of its loop: with 1 ms that was seen
-/// in about one run of ten on a loaded machine.
-const PREEMPT_TIMER: Duration = Duration::from_millis(10);
-/// An executor that fell asleep like that wakes after these. Ten wake-ups a second cost 1 ms of processor time.
-const TICK_INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(130)];
-/// An executor looks at its first task within a millisecond, on a loaded machine within some dozens.
-const BEGIN_WAIT: Duration = Duration::from_secs(1);
-/// Executors that fell asleep before their first task, one after the other.
-const BEGIN_TRIES_MAX: usize = 10;
-/// glommio registers this much memory on three rings of each executor; registering more gains nothing.
-const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
-/// Operations in one ring.
-const RING_DEPTH: usize = 256;
 /// How soon a change of course is seen: no more often, for an idle server sleeps.
 const COURSE_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// After a failed accept (no descriptors left) the listener waits this long.
@@ -215,7 +200,8 @@ fn open_shared(directory: Option<&Path>, config: &StorageConfig) -> Result<Store
                 None => open_store(&MemoryDisk::default(), &config).await,
             }
         },
-    )?;
+    )
+    .map_err(ServeError::Executor)?;
     let opened = opening.join().map_err(|error| ServeError::Executor(error.to_string()))?;
     Ok(opened.expect("it took the work")?)
 }
@@ -282,13 +268,6 @@ fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> 
         .collect()
 }
 
-fn builder(placement: Placement) -> LocalExecutorBuilder {
-    LocalExecutorBuilder::new(placement)
-        .preempt_timer(PREEMPT_TIMER)
-        .io_memory(REGISTERED_MEMORY_BYTES)
-        .ring_depth(RING_DEPTH)
-}
-
 /// The processor for a core, if this process may choose among all of them.
 fn placement(core: CoreId) -> Placement {
     let Ok(processors) = CpuSet::online() else { return Placement::Unbound };
@@ -300,48 +279,6 @@ fn placement(core: CoreId) -> Placement {
         Some(number) if may_choose => Placement::Fixed(*number),
         _ => Placement::Unbound,
     }
-}
-
-/// Runs `work` on an executor and a thread of its own. One that was put to sleep before it looked at its first task (see
-/// [`PREEMPT_TIMER`]) would sleep for good, since nothing is on its way that could wake it: another one gets the work. One
-/// start of 270 hung on a loaded machine.
-fn execute<T: Send + 'static, F: Future<Output = T> + 'static>(
-    name: &str,
-    placement: impl Fn() -> Placement,
-    work: impl FnOnce() -> F + Send + 'static,
-) -> Result<ExecutorJoinHandle<Option<T>>, ServeError> {
-    let work = Arc::new(Mutex::new(Some(work)));
-    for _ in 0..BEGIN_TRIES_MAX {
-        let (begin, begun) = channel();
-        let chance = work.clone();
-        let executor = builder(placement()).name(name).spawn(move || async move {
-            let work = chance.lock().expect("nobody panics with it").take()?;
-            let _ = begin.send(());
-            Some(awake(work()).await)
-        });
-        let executor = executor.map_err(|error| ServeError::Executor(error.to_string()))?;
-        let is_taken = || work.lock().expect("nobody panics with it").is_none();
-        if begun.recv_timeout(BEGIN_WAIT).is_ok() || is_taken() {
-            return Ok(executor);
-        }
-    }
-    Err(ServeError::Executor(format!("{name} does not begin")))
-}
-
-/// Polls `work` at least at each tick. There are two, so that one is still to come if the executor falls asleep as the
-/// other one wakes it.
-async fn awake<T>(work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    let mut ticks = TICK_INTERVALS.map(|interval| Box::pin(GlommioRuntime.sleep(interval)));
-    poll_fn(|context| {
-        for (tick, interval) in ticks.iter_mut().zip(TICK_INTERVALS) {
-            while tick.as_mut().poll(context).is_ready() {
-                tick.set(GlommioRuntime.sleep(interval));
-            }
-        }
-        work.as_mut().poll(context)
-    })
-    .await
 }
 
 fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<Option<()>>, ServeError> {
@@ -364,6 +301,7 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<Option<()>>, ServeError> {
             }
         },
     )
+    .map_err(ServeError::Executor)
 }
 
 /// Each core has a memory disk of its own, with its own copy of what all shards share.

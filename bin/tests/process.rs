@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A machine under load needs some of this.
@@ -16,13 +17,17 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A server with a directory of its own, killed when a test fails.
 struct Server {
     child: Child,
-    directory: tempfile::TempDir,
+    directory: Rc<tempfile::TempDir>,
     port: u16,
 }
 
 impl Server {
     fn start(flags: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::start_in(Rc::new(tempfile::tempdir().unwrap()), flags)
+    }
+
+    /// One that goes on with what another has left.
+    fn start_in(directory: Rc<tempfile::TempDir>, flags: &[&str]) -> Self {
         let path = |name: &str| directory.path().join(name);
         let child = Command::new(env!("CARGO_BIN_EXE_weirlog"))
             .args(["-a", "127.0.0.1", "-p", "-1", "-cores", "2", "-shards", "2"])
@@ -227,4 +232,78 @@ fn a_load_counts_what_is_published_and_delivered() {
     let (is_done, text) = bench(&server, &["-s", "127.0.0.1:1"]);
     assert!(!is_done);
     assert!(text.starts_with("weirlog: cannot connect to 127.0.0.1:1: "), "{text}");
+}
+
+/// `weirlog verify` on a server's store: its exit code and what it says.
+fn verify(directory: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weirlog"));
+    let output = command.arg("verify").arg(directory).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// A store is looked at whole, then with a flipped bit: `verify` names the message, and so does the log of a server that
+/// comes to read it, once.
+#[test]
+fn a_flipped_bit_is_found_offline_and_while_serving() {
+    let mut server = Server::start(&[]);
+    let data = server.path("data");
+    let (is_done, text) = bench(&server, &["-pub", "1", "-n", "300", "-window", "50"]);
+    assert!(is_done, "{text}");
+    let (code, text) = verify(&data);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("in use by another process"), "{text}");
+    server.signal("quit");
+    assert_eq!(server.end().code(), Some(0));
+    let whole =
+        "cluster test-cluster, 2 shards, 1 channels, 300 messages: all is as it was written\n";
+    assert_eq!(verify(&data), (Some(0), whole.to_owned()));
+
+    flip_a_bit_of_a_payload(&data);
+    let (code, text) = verify(&data);
+    assert_eq!(code, Some(1), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("checksum is wrong: channel \"bench.0\", messages "), "{text}");
+    assert!(lines[1].ends_with(" 299 messages: 1 messages are missing"), "{text}");
+    assert_eq!(verify(&data), (Some(1), text.clone()), "nothing was changed");
+
+    // The log of the first server is in the way of waiting for the second one's words.
+    std::fs::remove_file(server.path("log")).unwrap();
+    let server = Server::start_in(server.directory.clone(), &["-m", "-1"]);
+    for _ in 0..2 {
+        let flags = ["-pub", "0", "-sub", "1", "-start", "first", "-n", "300", "-timeout", "1s"];
+        assert!(!bench(&server, &flags).0, "one is lost");
+    }
+    server.wait_for("log", &format!("Damage in {}", lines[0]));
+    let log = std::fs::read_to_string(server.path("log")).unwrap();
+    assert_eq!(log.matches("Damage in").count(), 1, "{log}");
+}
+
+/// In the newest segment that has one.
+fn flip_a_bit_of_a_payload(data: &Path) {
+    let directories = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let segments = directories
+        .filter(|path| path.is_dir())
+        .flat_map(|path| std::fs::read_dir(path).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("segment-"));
+    for path in segments {
+        let mut bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(64).position(|window| window == [b'x'; 64]) {
+            bytes[at + 9] ^= 4;
+            std::fs::write(&path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("no payload is found");
+}
+
+#[test]
+fn what_is_no_store_is_not_looked_at_and_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (code, text) = verify(directory.path());
+    assert_eq!(code, Some(1));
+    assert!(text.ends_with(": not a Weirlog store\n"), "{text}");
+    assert_eq!(verify(&directory.path().join("absent")).0, Some(1));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -1,6 +1,8 @@
 //! What can go wrong in the engine. The disk's fault is [`DiskError`]; a request that cannot be served is
 //! [`RequestError`]; a store that cannot be opened is [`OpenError`].
 
+use std::fmt;
+
 use crate::types::{ChannelId, SegmentNumber, Sequence, ShardId};
 
 /// A failed disk operation. `file` is relative to the data directory.
@@ -150,4 +152,18 @@ pub struct Damage {
     pub last: Sequence,
     /// What was found.
     pub what: &'static str,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {}", self.shard)?;
+        if self.segment != SegmentNumber(0) {
+            write!(f, ", segment {}", self.segment)?;
+        }
+        write!(f, ": {}", self.what)?;
+        if self.name.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": channel {:?}, messages {} to {}", self.name, self.first, self.last)
+    }
 }

@@ -26,3 +26,4 @@ pub mod storage;
 pub mod subscriptions;
 mod superblock;
 pub mod types;
+pub mod verify;

@@ -36,12 +36,14 @@ pub(crate) mod replay;
 
 use clustered::adopt;
 use decide::{Seen, Verdict, decide};
-use replay::{ReplayFrame, scan_segment};
+use replay::{ReplayFrame, Scanned, scan_segment};
 
 /// A shard's files, brought into order.
 pub(crate) struct Recovered<F: DiskFile> {
     /// `None`: the shard has no files yet.
     pub superblock: Option<SuperblockFile<F>>,
+    /// Whether there are segments of the log, with frames or without.
+    pub has_log: bool,
     /// The term to write in.
     pub term: Term,
     /// Where the log ends.
@@ -80,6 +82,24 @@ pub(crate) async fn recover<D: Disk>(
     disk: &D,
     shard: ShardId,
 ) -> Result<Recovered<D::File>, OpenError> {
+    let mut recovered = examine(disk, shard).await?;
+    let (term, end) = (recovered.term, recovered.end);
+    match &mut recovered.superblock {
+        Some(superblock) => superblock.begin_term(term, end).await?,
+        // Its name is lost. The new one must not say that the log is empty.
+        None if recovered.has_log => {
+            recovered.superblock = Some(SuperblockFile::create(disk, shard, term, end).await?);
+        }
+        None => {}
+    }
+    Ok(recovered)
+}
+
+/// Reads and decides, and writes nothing.
+pub(crate) async fn examine<D: Disk>(
+    disk: &D,
+    shard: ShardId,
+) -> Result<Recovered<D::File>, OpenError> {
     let directory = shard_directory(shard);
     let entries = match disk.list(&directory).await {
         Ok(entries) => entries,
@@ -107,7 +127,8 @@ pub(crate) async fn recover<D: Disk>(
             if *number == start.segment { start.end } else { Position(BLOCK_SIZE_BYTES as u64) };
         let is_hinted = slot.hint.segment == *number;
         let witnessed = if is_hinted { slot.hint.end } else { Position(0) };
-        scan_segment(&*segment.file, &segment.header, from, witnessed, &mut frames).await?;
+        let scanned = Scanned::from(&segment.header);
+        scan_segment(&*segment.file, scanned, from, witnessed, &mut frames).await?;
     }
     frames.retain(|frame| frame.header.index > start.index);
     frames.retain(|frame| {
@@ -120,19 +141,12 @@ pub(crate) async fn recover<D: Disk>(
     let end = ChainPoint { index: verdict.keep_through, ..end };
     let next_segment = live.keys().chain(&names).max().map_or(1, |last| last.0.saturating_add(1));
     let term = next_term(&slot, live.values().map(|segment| &segment.header), &frames);
-    let superblock = match superblock {
-        Some(mut superblock) => {
-            superblock.begin_term(term, end).await?;
-            Some(superblock)
-        }
-        // Its name is lost. The new one must not say that the log is empty.
-        None if !live.is_empty() => Some(SuperblockFile::create(disk, shard, term, end).await?),
-        None => None,
-    };
+    let has_log = !live.is_empty();
     let (mut segments, spare) = sort_segments(live, adopted.spare, &checkpoint, &frames);
     segments.append(&mut adopted.segments);
     Ok(Recovered {
         superblock,
+        has_log,
         term,
         end,
         segments,

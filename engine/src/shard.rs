@@ -33,6 +33,7 @@ use crate::types::{
 
 mod checkpoints;
 mod clustering;
+mod damage;
 mod hints;
 mod publish;
 mod reads;
@@ -45,6 +46,7 @@ mod turns;
 use checkpoints::CheckpointState;
 pub(crate) use checkpoints::CheckpointWork;
 use clustering::ClusteringState;
+use damage::DamageList;
 use hints::HintState;
 use reads::{FooterCache, MessageView, Reads};
 pub(crate) use reads::{ReadKey, ReadResult, ReadWork};
@@ -127,7 +129,7 @@ pub struct Shard<D: Disk> {
     is_full: bool,
     /// Whether a segment's runs are on their way out of memory.
     is_leaving_to_footer: bool,
-    damage: Vec<Damage>,
+    damage: DamageList,
 }
 
 impl<D: Disk> Shard<D> {
@@ -176,10 +178,10 @@ impl<D: Disk> Shard<D> {
         self.clock.is_doubting()
     }
 
-    /// Damage found since the last call.
+    /// Damage found since the last call, each once.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         self.report_misplaced();
-        std::mem::take(&mut self.damage)
+        self.damage.take()
     }
 
     /// Appends a state record that somebody waits for.

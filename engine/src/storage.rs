@@ -27,6 +27,7 @@ mod tests;
 
 pub use slots::ChannelSlots;
 pub use statistics::{CommitStatistics, Distribution};
+pub(crate) use store::find_store;
 pub use store::{StoreInfo, open_store};
 
 /// Bytes of recent messages that a core keeps in memory. Touching fresh memory for 64 MiB cost a tenth of the CPU of the

@@ -286,6 +286,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     pub fn on_storage(&mut self, now: Now) {
         for shard in self.storage.take_progressed() {
             self.release_acks(shard);
+            let damage = self.storage.with(shard, |shard| shard.take_damage());
+            self.hub.notices.extend(damage.into_iter().map(Notice::Damage));
             self.touch(shard);
         }
         self.settle(now);

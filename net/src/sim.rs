@@ -131,9 +131,10 @@ impl World {
         self.operations.set(self.operations.get() + 1);
     }
 
-    /// Whether a server process may refuse a request, for the disk's sake.
-    fn may_refuse(&self, life: u64) -> bool {
-        self.has_failed(life) || self.runtime.now().mono < self.is_full_until.get()
+    /// Whether a server process may refuse a request that was sent then, for the disk's sake; who reads late hears of it
+    /// late.
+    fn may_refuse(&self, life: u64, sent_at: Monotonic) -> bool {
+        self.has_failed(life) || sent_at < self.is_full_until.get()
     }
 
     /// Whether the disk failed under this process: what it says may arrive when the next one is there.

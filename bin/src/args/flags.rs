@@ -465,3 +465,19 @@ impl SimFlags {
         SimOptions { seed: self.seed, seeds, steps: self.steps, faults, is_shrinking }
     }
 }
+
+/// The flags of `weirlog verify`.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "verify",
+    rename_all = "snake_case",
+    no_binary_name = true,
+    args_override_self = true
+)]
+#[command(disable_help_flag = true, disable_version_flag = true)]
+pub(super) struct VerifyFlags {
+    /// Print this text
+    #[arg(long, visible_alias = "h", default_value = "false")]
+    #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
+    pub(super) help: bool,
+}

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::bench::BenchOptions;
 use super::compatible::{MISSING_FEATURES, MOOT_FLAGS, MissingFeature};
-use super::flags::{ServeFlags, SimFlags};
+use super::flags::{ServeFlags, SimFlags, VerifyFlags};
 use super::go_style;
 
 /// No line is longer.
@@ -20,6 +20,7 @@ const HEAD: &str = "
 Usage: weirlog [serve] [flags]     run the server
        weirlog sim [flags]         run the server in a simulator, see weirlog sim --help
        weirlog bench [flags]       put a server under load, see weirlog bench --help
+       weirlog verify DIRECTORY    read a store that no server has open and tell what is damaged
 
 Flags are those of nats-streaming-server. One dash or two are the same, and so are -cid x and
 -cid=x; a switch is -x, -x=true or -x=false. Durations: 100ms, 30s, 1m30s, 1.5h, 0. Sizes: 1048576,
@@ -29,6 +30,16 @@ SIGHUP reads the configuration files again; SIGTERM stops the server.
 
 Unlike nats-streaming-server, which keeps messages in memory unless told otherwise, the store is
 `file` by default, and an acknowledgement means that the message is on disk.
+";
+
+const VERIFY_HEAD: &str = "\
+Usage: weirlog verify DIRECTORY     read a store that no server has open, and change nothing
+
+Each record is read and checked. A line tells each damage, with the channel and the messages that
+are lost by it, if any are: a server leaves them out and serves the rest. The last line counts. The
+exit code is 1 if anything is not as it was written.
+
+Flags:
 ";
 
 /// The whole help of the server.
@@ -58,6 +69,14 @@ pub(crate) fn bench_help() -> String {
         "Usage: weirlog bench [flags]     put a NATS Streaming server under load\n\nFlags:\n",
     );
     write_flags(&mut text, &BenchOptions::command());
+    text
+}
+
+/// The help of the look at a store.
+#[must_use]
+pub(crate) fn verify_help() -> String {
+    let mut text = String::from(VERIFY_HEAD);
+    write_flags(&mut text, &VerifyFlags::command());
     text
 }
 
@@ -157,7 +176,10 @@ mod tests {
 
     #[test]
     fn no_line_is_too_wide() {
-        for line in [serve_help(), sim_help(), bench_help()].iter().flat_map(|text| text.lines()) {
+        for line in [serve_help(), sim_help(), bench_help(), verify_help()]
+            .iter()
+            .flat_map(|text| text.lines())
+        {
             assert!(line.chars().count() <= WIDTH_MAX, "{line}");
             assert_eq!(line, line.trim_end());
         }

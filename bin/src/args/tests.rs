@@ -319,6 +319,15 @@ fn commands() {
     check_error(&["sim", "x"], "unexpected argument: \"x\" (see weirlog --help)");
     check_error(&["-D", "sim"], "flags of sim must follow the word sim (see weirlog --help)");
     check_error(&["serve", "sim"], "unexpected argument: \"sim\" (see weirlog --help)");
+    assert_eq!(command(&["verify", "./data"]), Command::Verify("./data".into()));
+    assert_eq!(command(&["verify", "--", "-h"]), Command::Verify("-h".into()));
+    assert_eq!(command(&["verify", "--help"]), Command::VerifyHelp);
+    check_error(&["verify"], "verify: a store's directory must follow");
+    check_error(&["verify", "a", "b"], "unexpected argument: \"b\" (see weirlog --help)");
+    check_error(
+        &["-D", "verify"],
+        "flags of verify must follow the word verify (see weirlog --help)",
+    );
     check_error(&["start"], "no such command: \"start\" (see weirlog --help)");
     check_error(&["-", "-mm"], "no such command: \"-\" (see weirlog --help)");
     check_error(&["--", "-mm"], "no such command: \"-mm\" (see weirlog --help)");

@@ -16,11 +16,7 @@ pub(super) fn tell_recovery<D: Disk>(log: &Log, storage: &Storage<D, GlommioRunt
         log.info(wall_time(), text);
     }
     for damage in &report.damage {
-        let text = format!(
-            "Damage in shard {}, segment {}: {}; channel {:?} lost messages {} to {}",
-            damage.shard, damage.segment, damage.what, damage.name, damage.first, damage.last
-        );
-        log.error(wall_time(), text);
+        log.error(wall_time(), format!("Damage in {damage}"));
     }
 }
 
@@ -49,6 +45,7 @@ pub(super) fn tell(log: &Log, notice: &Notice) {
         Notice::UpstreamLost => {
             log.warning(wall_time(), "Lost the connection to the NATS server, trying to join it again");
         }
+        Notice::Damage(damage) => log.error(wall_time(), format!("Damage in {damage}")),
         Notice::LogFinished { shard, reason } => {
             log.error(wall_time(), format!("Shard {shard} takes no more messages until a restart: {reason}"));
         }

@@ -128,9 +128,9 @@ impl Channels {
         self.by_id.len()
     }
 
-    /// All names, in no order.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &CompactString> {
-        self.slots.iter().flatten().map(|channel| &channel.name)
+    /// All channels, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.slots.iter().flatten()
     }
 
     /// All numbers, in order.

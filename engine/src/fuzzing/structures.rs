@@ -61,6 +61,7 @@ fn make_shard(checkpoint: &Checkpoint) {
         return;
     }
     let recovered = Recovered::<SimFile> {
+        has_log: false,
         superblock: None,
         term: Term(1),
         end: checkpoint.head.end,

@@ -61,12 +61,16 @@ impl ReplayFrame {
         FrameNote { segment, block, first_time: first, last_time: last }
     }
 
+    /// Where it starts in its segment.
+    pub(crate) fn start(&self) -> Position {
+        Position(u64::from(self.place.1) * BLOCK_SIZE_BYTES as u64)
+    }
+
     /// The frame's end.
     pub(crate) fn chain_point(&self) -> ChainPoint {
-        let start = u64::from(self.place.1) * BLOCK_SIZE_BYTES as u64;
         ChainPoint {
             segment: self.place.0,
-            end: Position(start + self.header.length_bytes() as u64),
+            end: Position(self.start().0 + self.header.length_bytes() as u64),
             crc: self.header.crc(),
             index: self.header.index,
         }
@@ -77,17 +81,34 @@ impl ReplayFrame {
 /// at most, and what lies farther and was committed is named by the hint.
 const GAP_BYTES_MAX: u64 = 16 << 20;
 
+/// A segment file to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scanned {
+    pub number: SegmentNumber,
+    pub generation: Generation,
+    /// No frame is longer.
+    pub frame_size_bytes_max: u32,
+}
+
+impl From<&SegmentHeader> for Scanned {
+    fn from(header: &SegmentHeader) -> Self {
+        let SegmentHeader { number, generation, store, .. } = header;
+        let frame_size_bytes_max = store.frame_size_bytes_max;
+        Self { number: *number, generation: *generation, frame_size_bytes_max }
+    }
+}
+
 /// Appends all frames of this segment file from `from` on to `frames`. Blocks without a frame are passed over: zeros
 /// do not end a segment, but [`GAP_BYTES_MAX`] of them behind `witnessed`, where a frame is known to have ended.
 pub(crate) async fn scan_segment<F: DiskFile>(
     file: &F,
-    header: &SegmentHeader,
+    segment: Scanned,
     from: Position,
     witnessed: Position,
     frames: &mut Vec<ReplayFrame>,
 ) -> DiskResult<()> {
     let length = file.length_bytes().await?;
-    let frame_max = header.store.frame_size_bytes_max as usize;
+    let frame_max = segment.frame_size_bytes_max as usize;
     let window_max = WINDOW_BYTES.max(2 * frame_max);
     let mut start = from.0;
     let mut last_end = from.0.max(witnessed.0);
@@ -102,7 +123,7 @@ pub(crate) async fn scan_segment<F: DiskFile>(
         let mut at = 0;
         while at < usable {
             let found = frames.len();
-            at += scan_frame(&window[at..], usable - at, header, start + at as u64, frames);
+            at += scan_frame(&window[at..], usable - at, segment, start + at as u64, frames);
             if frames.len() > found {
                 last_end = last_end.max(start + at as u64);
             }
@@ -117,20 +138,20 @@ pub(crate) async fn scan_segment<F: DiskFile>(
 fn scan_frame(
     bytes: &[u8],
     usable: usize,
-    header: &SegmentHeader,
+    segment: Scanned,
     position: u64,
     frames: &mut Vec<ReplayFrame>,
 ) -> usize {
-    match frame_at(bytes, header.number, header.generation) {
+    match frame_at(bytes, segment.number, segment.generation) {
         FrameAt::Whole(found) => {
             let length = found.header.length_bytes();
             let block =
                 u32::try_from(position / BLOCK_SIZE_BYTES as u64).expect("segments are small");
-            frames.push(replay_frame(&found, (header.number, block)));
+            frames.push(replay_frame(&found, (segment.number, block)));
             length
         }
         FrameAt::Partial | FrameAt::None => {
-            next_frame(bytes, header.number, header.generation).unwrap_or(usable).min(usable)
+            next_frame(bytes, segment.number, segment.generation).unwrap_or(usable).min(usable)
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::checkpoints::CheckpointState;
 use super::clustering::ClusteringState;
+use super::damage::DamageList;
 use super::hints::HintState;
 use super::reads::{FooterCache, Reads};
 use super::{Shard, ShardConfig, Stored};
@@ -321,7 +322,7 @@ impl<D: Disk> Shard<D> {
             hint: HintState { written: hint.unwrap_or_default(), ..HintState::default() },
             is_full: false,
             is_leaving_to_footer: false,
-            damage: state.damage,
+            damage: DamageList::recovered(state.damage),
             config,
         }
     }

@@ -12,7 +12,7 @@ use crate::log::Need;
 use crate::log::segment::SegmentState;
 use crate::request::{Client, ClientKey};
 use crate::subscriptions::SubscriptionView;
-use crate::types::{Monotonic, Sequence, Timestamp};
+use crate::types::{ChannelId, Monotonic, Sequence, Timestamp};
 
 /// Messages that are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct ShardTotals {
     pub segment_bytes: u64,
     /// Bytes appended that are not committed.
     pub uncommitted_bytes: usize,
+    /// Places where it was not as written, 10,000 found after the start at most.
+    pub damage: usize,
     /// Whether messages are refused until the disk has room again.
     pub is_full: bool,
     /// Whether nothing more is written before a restart.
@@ -97,6 +99,7 @@ impl ShardTotals {
         self.clustered_segments += other.clustered_segments;
         self.segment_bytes += other.segment_bytes;
         self.uncommitted_bytes += other.uncommitted_bytes;
+        self.damage += other.damage;
         self.is_full |= other.is_full;
         self.is_finished |= other.is_finished;
         self.oldest_write = self.oldest_write.into_iter().chain(other.oldest_write).min();
@@ -116,6 +119,21 @@ impl Lag {
             bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
             oldest: channel.index.time_before(next, frames),
         }
+    }
+}
+
+/// A channel and the sequences it has to have: none if `last` is before `first`.
+pub(crate) struct KeptChannel<'a> {
+    pub id: ChannelId,
+    pub name: &'a str,
+    pub first: Sequence,
+    pub last: Sequence,
+}
+
+impl<'a> KeptChannel<'a> {
+    fn of(channel: &'a Channel) -> Self {
+        let Channel { id, name, first, committed, .. } = channel;
+        Self { id: *id, name, first: *first, last: *committed }
     }
 }
 
@@ -140,6 +158,7 @@ impl<D: Disk> Shard<D> {
                 .count(),
             segment_bytes: segment_bytes.sum(),
             uncommitted_bytes: self.log.uncommitted_bytes(),
+            damage: self.damage.len(),
             is_full: self.is_full && !self.log.has_room(0, Need::Message),
             oldest_write: self.log.oldest_write(),
             is_finished: self.log.finished().is_some(),
@@ -153,7 +172,8 @@ impl<D: Disk> Shard<D> {
 
     /// The first `count` names of channels, in order. Costs by the number of channels: a name each is compared.
     pub fn first_channel_names(&self, count: usize) -> Vec<CompactString> {
-        let mut names: Vec<&CompactString> = self.channels.names().collect();
+        let mut names: Vec<&CompactString> =
+            self.channels.iter().map(|channel| &channel.name).collect();
         if count < names.len() {
             if count == 0 {
                 return Vec::new();
@@ -163,6 +183,16 @@ impl<D: Disk> Shard<D> {
         }
         names.sort_unstable();
         names.into_iter().cloned().collect()
+    }
+
+    /// All channels with the sequences that no limit has removed.
+    pub(crate) fn kept_channels(&self) -> impl Iterator<Item = KeptChannel<'_>> {
+        self.channels.iter().map(KeptChannel::of)
+    }
+
+    /// One of them.
+    pub(crate) fn kept_channel(&self, id: ChannelId) -> Option<KeptChannel<'_>> {
+        self.channels.get(id).map(KeptChannel::of)
     }
 
     /// A channel with its subscriptions.

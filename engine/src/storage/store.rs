@@ -24,6 +24,14 @@ pub struct StoreInfo {
 }
 
 impl StoreInfo {
+    fn of(block: StoreBlock) -> Self {
+        Self {
+            cluster_id: block.cluster_id,
+            shard_count: block.shard_count,
+            frame_size_bytes_max: block.frame_size_bytes_max,
+        }
+    }
+
     pub(crate) fn block(&self) -> StoreBlock {
         StoreBlock {
             shard_count: self.shard_count,
@@ -56,11 +64,16 @@ pub async fn open_store<D: Disk>(disk: &D, config: &StorageConfig) -> Result<Sto
         },
     };
     check(&block, config)?;
-    Ok(StoreInfo {
-        cluster_id: block.cluster_id,
-        shard_count: block.shard_count,
-        frame_size_bytes_max: block.frame_size_bytes_max,
-    })
+    Ok(StoreInfo::of(block))
+}
+
+/// What the `store` file says, or the segments in its place; `None` if there is no store.
+pub(crate) async fn find_store<D: Disk>(disk: &D) -> Result<Option<StoreInfo>, OpenError> {
+    let block = match read_store(disk).await? {
+        Some(block) => Some(block),
+        None => store_of_segments(disk).await?,
+    };
+    Ok(block.map(StoreInfo::of))
 }
 
 fn new_store(config: &StorageConfig) -> StoreBlock {

@@ -21,6 +21,7 @@ mod damage;
 mod failing;
 mod limits;
 mod totals;
+mod verify;
 mod world;
 
 type SimStorage = Storage<SimDisk, SimRuntime>;

@@ -2,6 +2,7 @@
 //! that deliver need these while a shard is lent out, so they are one value of their own.
 
 use fastrand::Rng;
+use weirlog_engine::error::Damage;
 use weirlog_engine::types::{Monotonic, Now, ShardId};
 
 use super::sessions::Sessions;
@@ -79,6 +80,8 @@ pub enum Notice {
     UpstreamJoined,
     /// The connection to the other NATS server is gone; it is made anew.
     UpstreamLost,
+    /// Something on disk is not as it was written. Each place is told once.
+    Damage(Damage),
     /// A shard's log takes no more writes.
     LogFinished {
         /// The shard.

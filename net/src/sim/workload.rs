@@ -13,6 +13,7 @@ use weirlog_engine::runtime::Runtime;
 use weirlog_engine::sim::{Faults, SimDisk, SimExecutor};
 use weirlog_engine::storage::{StorageConfig, Tuning};
 use weirlog_engine::types::{ChannelLimits, Monotonic};
+use weirlog_engine::verify::verify;
 
 use super::client::{CLUSTER_ID, Client};
 use super::model::Model;
@@ -215,7 +216,7 @@ impl Run {
                 self.world.log(|| format!("notice {notice:?}"));
                 match notice {
                     Notice::SlowConsumer { .. } => {}
-                    Notice::LogFinished { .. } if is_disk_failing => {}
+                    Notice::LogFinished { .. } | Notice::Damage(_) if is_disk_failing => {}
                     other => return Err(format!("{other:?}")),
                 }
             }
@@ -293,7 +294,19 @@ impl Run {
         self.world.model.borrow_mut().check_channels();
         self.world.model.borrow_mut().check_starts();
         self.pass(Duration::ZERO)?;
-        self.stop_server()
+        self.stop_server()?;
+        self.check_files()
+    }
+
+    /// Whatever happened, the files are as they were written: what was not durable is no part of the log.
+    fn check_files(&mut self) -> Result<(), String> {
+        let now = self.world.runtime.now();
+        let found = self.executor.block_on(verify(&self.disk, now));
+        let found = found.map_err(|error| format!("nobody can look at the store: {error}"))?;
+        match found.damage.first() {
+            None if found.missing == 0 => Ok(()),
+            damage => Err(format!("{} messages are missing, damage {damage:?}", found.missing)),
+        }
     }
 
     /// Lets time pass until `is_done`, or complains.

@@ -157,6 +157,11 @@ impl Snapshot {
                 "Bytes on their way to the disk",
                 shards.uncommitted_bytes as u64,
             ),
+            (
+                "weirlog_damage",
+                "Places found that are not as they were written",
+                shards.damage as u64,
+            ),
             ("weirlog_full_shards", "Shards without space", totals.full_shards as u64),
             (
                 "weirlog_failed_shards",

@@ -76,7 +76,7 @@ impl Client {
         if ack.error.is_empty() {
             let now = self.now().mono;
             self.world.model.borrow_mut().acked(&publish.payload, now);
-        } else if self.world.may_refuse(self.life()) {
+        } else if self.world.may_refuse(self.life(), publish.sent_at) {
             self.log(|| format!("is refused {:?}: {}", publish.payload, ack.error));
         } else if self.stage == Stage::Joined && self.is_current(publish.line) {
             self.violated(&format!("{:?} was refused: {}", publish.payload, ack.error));

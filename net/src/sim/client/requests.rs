@@ -123,7 +123,7 @@ impl Client {
     }
 
     pub(super) fn on_answer(&mut self, request: Request, payload: &[u8]) {
-        if self.world.may_refuse(self.life())
+        if self.world.may_refuse(self.life(), request.sent_at)
             && request.changes_something()
             && is_refusal(request, payload)
         {

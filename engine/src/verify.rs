@@ -1,0 +1,221 @@
+//! Whether a store holds what it acknowledged: all of it is read, and nothing is changed.
+//!
+//! Recovery says which channels there are and which sequences each has to have. Then each segment that counts is read
+//! from end to end, and each record is checked. What a channel has to have and no whole record brought is missing.
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Damage, OpenError};
+use crate::limits::ChannelLimitRules;
+use crate::log::history::read_footer;
+use crate::log::segment::{Segment, SegmentState};
+use crate::recovery::examine;
+use crate::recovery::replay::{ReplayFrame, Scanned, scan_segment};
+use crate::shard::{Shard, ShardConfig};
+use crate::storage::{ChannelSlots, StoreInfo, Tuning, find_store};
+use crate::types::{
+    ChannelId, ChannelLimits, FastMap, Now, Position, SegmentNumber, Sequence, ShardId,
+};
+
+mod ranges;
+
+use ranges::Ranges;
+
+/// What was found in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// What all shards share.
+    pub info: StoreInfo,
+    /// Channels there are.
+    pub channels: u64,
+    /// Messages that would be served.
+    pub messages: u64,
+    /// Messages that no limit has removed and that no whole record was found of.
+    pub missing: u64,
+    /// Frames at the ends of logs that were never acknowledged: no damage.
+    pub cut_frames: usize,
+    /// Whatever is not as it was written, whether a message is lost by it or not.
+    pub damage: Vec<Damage>,
+}
+
+/// Reads the store on `disk`. Its files are opened as for serving and synced; nothing is written. Costs one reading of
+/// all segments, and the memory of a checkpoint and of the largest segment's index a shard.
+///
+/// # Errors
+/// See [`OpenError`]: what also keeps a server from starting.
+pub async fn verify<D: Disk>(disk: &D, now: Now) -> Result<Verified, OpenError> {
+    let info = find_store(disk).await?.ok_or_else(|| OpenError::Format {
+        file: "store".into(),
+        reason: "it is not there, and no segment repeats it".into(),
+    })?;
+    let mut verified =
+        Verified { info, channels: 0, messages: 0, missing: 0, cut_frames: 0, damage: Vec::new() };
+    for shard in (0..verified.info.shard_count).map(ShardId) {
+        verify_shard(disk, shard, now, &mut verified).await?;
+    }
+    Ok(verified)
+}
+
+async fn verify_shard<D: Disk>(
+    disk: &D,
+    id: ShardId,
+    now: Now,
+    verified: &mut Verified,
+) -> Result<(), OpenError> {
+    let recovered = examine(disk, id).await?;
+    verified.cut_frames += recovered.verdict.cut_frames;
+    let mut findings = Findings { shard: id, damage: Vec::new(), found: FastMap::default() };
+    if recovered.checkpoints.last().copied() != recovered.checkpoint_number {
+        findings.note(SegmentNumber(0), "the newest checkpoint is damaged; another way was taken");
+    }
+    let info = &verified.info;
+    let mut shard: Shard<D> =
+        Shard::new(id, recovered, config(info), fastrand::Rng::with_seed(0), now);
+    let told = shard.take_damage();
+    for (number, segment) in &shard.segments {
+        let frame_size_bytes_max = info.frame_size_bytes_max;
+        let generation = segment.generation;
+        let scanned = Scanned { number: *number, generation, frame_size_bytes_max };
+        findings.read(segment, scanned).await;
+    }
+    findings.damage.retain_mut(|damage| {
+        let Some(kept) = shard.kept_channel(damage.channel) else {
+            // What channels had that are gone is nobody's loss.
+            return damage.channel == ChannelId(0);
+        };
+        kept.name.clone_into(&mut damage.name);
+        damage.last >= kept.first
+    });
+    findings.damage.extend(told.iter().cloned());
+    let (told, known) = (ranges_of(&told), ranges_of(&findings.damage));
+    let none = Ranges::default();
+    let of = |ranges: &FastMap<ChannelId, Ranges>, id| ranges.get(&id).unwrap_or(&none).clone();
+    for kept in shard.kept_channels() {
+        verified.channels += 1;
+        let missing = of(&findings.found, kept.id).missing_of(kept.first.0, kept.last.0);
+        let missing_count = count(&missing);
+        verified.messages +=
+            kept.last.0.saturating_add(1).saturating_sub(kept.first.0) - missing_count;
+        // Of a channel whose first messages are lost, recovery has moved the beginning behind them.
+        let before = kept.first.0.saturating_sub(1);
+        let lost_before = before - count(&of(&told, kept.id).missing_of(1, before));
+        verified.missing += missing_count + lost_before;
+        let known = of(&known, kept.id);
+        let untold = missing.into_iter().flat_map(|(first, last)| known.missing_of(first, last));
+        let damage = untold.map(|(first, last)| Damage {
+            shard: id,
+            segment: SegmentNumber(0),
+            channel: kept.id,
+            name: kept.name.to_owned(),
+            first: Sequence(first),
+            last: Sequence(last),
+            what: "no record of them was found",
+        });
+        findings.damage.extend(damage);
+    }
+    verified.damage.append(&mut findings.damage);
+    Ok(())
+}
+
+fn count(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(first, last)| last - first + 1).sum()
+}
+
+/// The sequences that damage names.
+fn ranges_of(damage: &[Damage]) -> FastMap<ChannelId, Ranges> {
+    let mut named: FastMap<ChannelId, Ranges> = FastMap::default();
+    for damage in damage.iter().filter(|damage| damage.channel != ChannelId(0)) {
+        named.entry(damage.channel).or_default().add(damage.first.0, damage.last.0);
+    }
+    named
+}
+
+/// Without limits, so that none removes anything, and without caches.
+fn config(info: &StoreInfo) -> ShardConfig {
+    let unlimited = ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() };
+    ShardConfig {
+        store: info.block(),
+        limits: ChannelLimitRules::from(unlimited),
+        slots: ChannelSlots::new(0),
+        cache_bytes: 0,
+        checkpoint_bytes: u64::MAX,
+        tuning: Tuning::default(),
+    }
+}
+
+/// What the files of a shard hold.
+struct Findings {
+    shard: ShardId,
+    damage: Vec<Damage>,
+    /// The sequences of each channel that whole records were found of.
+    found: FastMap<ChannelId, Ranges>,
+}
+
+impl Findings {
+    /// Reads a segment from end to end.
+    async fn read<F: DiskFile>(&mut self, segment: &Segment<F>, scanned: Scanned) {
+        let Scanned { number, generation, .. } = scanned;
+        let (file, end) = (&*segment.file, segment.end);
+        let mut frames = Vec::new();
+        let start = Position(crate::format::SEGMENT_HEADER_BYTES);
+        if scan_segment(file, scanned, start, end, &mut frames).await.is_err() {
+            self.note(number, "reading it failed");
+        }
+        // What lies behind was never acknowledged, or is no part of the log any more.
+        for frame in frames.iter().filter(|frame| frame.start() < end) {
+            self.take(frame);
+        }
+        if segment.state == SegmentState::Sealed {
+            match read_footer(file, number, generation, end).await {
+                Ok(Some(_)) => {}
+                Ok(None) => self.note(number, "its footer is damaged; its frames say the same"),
+                Err(_) => self.note(number, "reading its footer failed"),
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &ReplayFrame) {
+        let number = frame.place.0;
+        if frame.is_front_damaged {
+            self.note(number, "a frame's front is damaged; its copies are whole");
+        }
+        for run in &frame.runs {
+            let is_damaged =
+                |sequence: &Sequence| frame.damaged.contains(&(run.channel, *sequence));
+            let found = self.found.entry(run.channel).or_default();
+            let sequences = (run.run.first.0..=run.run.last().0).map(Sequence);
+            if frame.damaged.is_empty() {
+                found.add(run.run.first.0, run.run.last().0);
+            } else {
+                for sequence in sequences.filter(|sequence| !is_damaged(sequence)) {
+                    found.add(sequence.0, sequence.0);
+                }
+            }
+        }
+        for (channel, sequence) in &frame.damaged {
+            if *channel != ChannelId(0) {
+                self.damage.push(Damage {
+                    shard: self.shard,
+                    segment: number,
+                    channel: *channel,
+                    name: String::new(),
+                    first: *sequence,
+                    last: *sequence,
+                    what: "the record's checksum is wrong",
+                });
+            }
+        }
+    }
+
+    /// Damage that costs no message by itself.
+    fn note(&mut self, segment: SegmentNumber, what: &'static str) {
+        self.damage.push(Damage {
+            shard: self.shard,
+            segment,
+            channel: ChannelId(0),
+            name: String::new(),
+            first: Sequence(0),
+            last: Sequence(0),
+            what,
+        });
+    }
+}
