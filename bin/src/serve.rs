@@ -79,6 +79,7 @@ struct Seat {
     slots: ChannelSlots,
     mesh: MeshEnds,
     duty: Duty,
+    course: Course,
     events: Sender<Event>,
     log: Log,
 }
@@ -262,6 +263,7 @@ fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> 
             slots: slots.clone(),
             mesh,
             duty,
+            course: plan.course.clone(),
             events: plan.events.clone(),
             log: plan.log.clone(),
         })
@@ -287,7 +289,7 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<Option<()>>, ServeError> {
         &format!("weirlog-{own}"),
         move || placement(own),
         || async move {
-            let events = seat.events.clone();
+            let (events, course) = (seat.events.clone(), seat.course.clone());
             let result = match seat.directory.clone() {
                 Some(directory) => match DmaDisk::new(&directory).await {
                     Ok(disk) => run(disk, seat).await,
@@ -298,6 +300,11 @@ fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<Option<()>>, ServeError> {
             if let Err(error) = result {
                 // Nobody listens only if the process is about to end.
                 let _ = events.send(Event::Failed(error));
+                // The process ends now, unless it does already. glommio's thread for blocking calls panics over an
+                // executor that is gone before its answer: segments may be on their way.
+                while course.phase() != Phase::Stopping {
+                    GlommioRuntime.sleep(COURSE_POLL_INTERVAL).await;
+                }
             }
         },
     )
