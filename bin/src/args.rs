@@ -213,17 +213,20 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
             flags.extend(after.flags);
             serve(flags, &vocabulary)
         }
-        Some("sim") if flags.is_empty() => sim(rest),
-        Some("sim") => Err(ArgsError::FlagsBeforeCommand { command: "sim" }),
-        Some("bench") if flags.is_empty() => bench(rest),
-        Some("bench") => Err(ArgsError::FlagsBeforeCommand { command: "bench" }),
-        Some("verify") if flags.is_empty() => verify(rest),
-        Some("verify") => Err(ArgsError::FlagsBeforeCommand { command: "verify" }),
         Some("help") => Ok(Parsed { command: Command::Help, warnings: Vec::new() }),
         Some("version") => Ok(Parsed { command: Command::Version, warnings: Vec::new() }),
-        Some(word) => Err(ArgsError::UnknownCommand { word: word.to_owned() }),
+        Some(word) => match COMMANDS.iter().find(|(command, _)| *command == word) {
+            Some((_, parse)) if flags.is_empty() => parse(rest),
+            Some((command, _)) => Err(ArgsError::FlagsBeforeCommand { command }),
+            None => Err(ArgsError::UnknownCommand { word: word.to_owned() }),
+        },
     }
 }
+
+/// What reads the words behind a command's name.
+type ParseCommand = fn(Vec<OsString>) -> Result<Parsed, ArgsError>;
+/// Commands with flags of their own.
+const COMMANDS: [(&str, ParseCommand); 3] = [("sim", sim), ("bench", bench), ("verify", verify)];
 
 fn serve(given: Vec<Given>, vocabulary: &Vocabulary) -> Result<Parsed, ArgsError> {
     // Help and version are answered even beside flags that are refused.

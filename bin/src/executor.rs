@@ -25,6 +25,16 @@ const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
 /// Operations in one ring.
 const RING_DEPTH: usize = 256;
 
+/// Runs `work` on an executor of its own, and waits for its end.
+pub(crate) fn run<T: Send + 'static, F: Future<Output = T> + 'static>(
+    name: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, String> {
+    let executor = execute(name, || Placement::Unbound, work)?;
+    let result = executor.join().map_err(|error| error.to_string())?;
+    Ok(result.expect("it took the work"))
+}
+
 /// Runs `work` on an executor and a thread of its own. One that was put to sleep before it looked at its first task (see
 /// [`PREEMPT_TIMER`]) would sleep for good, since nothing is on its way that could wake it: another one gets the work. One
 /// start of 270 hung on a loaded machine.

@@ -42,7 +42,7 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
-use crate::executor::execute;
+use crate::executor::{self, execute};
 use crate::log::Log;
 use course::{Course, Phase};
 use entrance::Entrance;
@@ -97,7 +97,6 @@ struct Lead {
     entrance: Entrance,
     monitor: Option<MonitorPlan>,
     others: Vec<SharedSender<Handoff>>,
-    course: Course,
     /// Settings that were read again.
     changes: Receiver<Arc<RuntimeSettings>>,
 }
@@ -189,22 +188,16 @@ fn lock(options: &Options) -> Result<(Option<DirectoryLock>, Option<PathBuf>), S
 /// Opens what all shards share, before any core runs.
 fn open_shared(directory: Option<&Path>, config: &StorageConfig) -> Result<StoreInfo, ServeError> {
     let (directory, config) = (directory.map(Path::to_owned), config.clone());
-    let opening = execute(
-        "weirlog-open",
-        || Placement::Unbound,
-        || async move {
-            match directory {
-                Some(directory) => {
-                    let disk = DmaDisk::new(&directory).await?;
-                    open_store(&disk, &config).await
-                }
-                None => open_store(&MemoryDisk::default(), &config).await,
+    let opened = executor::run("weirlog-open", || async move {
+        match directory {
+            Some(directory) => {
+                let disk = DmaDisk::new(&directory).await?;
+                open_store(&disk, &config).await
             }
-        },
-    )
-    .map_err(ServeError::Executor)?;
-    let opened = opening.join().map_err(|error| ServeError::Executor(error.to_string()))?;
-    Ok(opened.expect("it took the work")?)
+            None => open_store(&MemoryDisk::default(), &config).await,
+        }
+    });
+    Ok(opened.map_err(ServeError::Executor)??)
 }
 
 /// Cores at work: never more than shards, or some would have none. Without a wish, all processors but one, which is
@@ -245,7 +238,6 @@ fn seats(plan: &SeatPlan, changes: Receiver<Arc<RuntimeSettings>>) -> Vec<Seat> 
             entrance: plan.entrance.clone(),
             monitor: plan.monitor.clone(),
             others,
-            course: plan.course.clone(),
             changes,
         })),
     );
@@ -335,7 +327,7 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
     let (mesh, incoming) = seat.mesh.connect().await;
     front.start(mesh, incoming).await;
     match seat.duty {
-        Duty::Lead(duty) => lead(&front, *duty, &seat.events).await?,
+        Duty::Lead(duty) => lead(&front, *duty, &seat.course, &seat.events).await?,
         Duty::Receive(receiver) => {
             let receiver = connected(receiver.connect()).await;
             while let Some(handoff) = receiver.recv().await {
@@ -355,9 +347,10 @@ async fn run<D: Disk>(disk: D, seat: Seat) -> Result<(), ServeError> {
 async fn lead<D: Disk>(
     front: &Rc<Front<D, GlommioRuntime>>,
     duty: Lead,
+    course: &Course,
     events: &Sender<Event>,
 ) -> Result<(), ServeError> {
-    let Lead { entrance, monitor, others, course, changes } = duty;
+    let Lead { entrance, monitor, others, changes } = duty;
     let mut senders = Vec::with_capacity(others.len());
     for sender in others {
         senders.push(Rc::new(connected(sender.connect()).await));

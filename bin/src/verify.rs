@@ -5,14 +5,13 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use glommio::Placement;
 use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
-use weirlog_engine::disk::lock::lock_directory;
+use weirlog_engine::disk::lock::{holds_store, lock_directory};
 use weirlog_engine::error::{Damage, OpenError};
 use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::verify::{Verified, verify};
 
-use crate::executor::execute;
+use crate::executor;
 
 /// Why a store could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -37,31 +36,19 @@ pub(crate) enum VerifyError {
 /// See [`VerifyError`].
 pub(crate) fn verify_directory(directory: &Path) -> Result<ExitCode, VerifyError> {
     // Before the lock, which would make a directory that is not there.
-    if !is_store(directory) {
+    if !holds_store(directory) {
         return Err(VerifyError::NoStore(directory.display().to_string()));
     }
     let _lock = lock_directory(directory)?;
     let root = directory.to_owned();
-    let looking = execute(
-        "weirlog-verify",
-        || Placement::Unbound,
-        || async move {
-            let disk = DmaDisk::new(&root).await?;
-            verify(&disk, GlommioRuntime.now()).await
-        },
-    );
-    let looked = looking.map_err(VerifyError::Executor)?.join();
-    let looked = looked.map_err(|error| VerifyError::Executor(error.to_string()))?;
-    let verified = looked.expect("it took the work")?;
+    let verified = executor::run("weirlog-verify", || async move {
+        let disk = DmaDisk::new(&root).await?;
+        verify(&disk, GlommioRuntime.now()).await
+    });
+    let verified = verified.map_err(VerifyError::Executor)??;
     write!(io::stdout().lock(), "{}", Findings(&verified))?;
     let is_whole = verified.damage.is_empty() && verified.missing == 0;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn is_store(directory: &Path) -> bool {
-    let Ok(entries) = directory.read_dir() else { return false };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    names.into_iter().any(|name| name == "store" || name.as_encoded_bytes().starts_with(b"shard-"))
 }
 
 /// A line for each damage, and one for the whole.

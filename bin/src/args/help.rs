@@ -57,26 +57,26 @@ pub(crate) fn serve_help() -> String {
 /// The help of the simulator.
 #[must_use]
 pub(crate) fn sim_help() -> String {
-    let mut text = String::from("Usage: weirlog sim [flags]\n\nFlags:\n");
-    write_flags(&mut text, &SimFlags::command());
-    text
+    command_help("Usage: weirlog sim [flags]\n\nFlags:\n", &SimFlags::command())
 }
 
 /// The help of the load.
 #[must_use]
 pub(crate) fn bench_help() -> String {
-    let mut text = String::from(
-        "Usage: weirlog bench [flags]     put a NATS Streaming server under load\n\nFlags:\n",
-    );
-    write_flags(&mut text, &BenchOptions::command());
-    text
+    let head =
+        "Usage: weirlog bench [flags]     put a NATS Streaming server under load\n\nFlags:\n";
+    command_help(head, &BenchOptions::command())
 }
 
 /// The help of the look at a store.
 #[must_use]
 pub(crate) fn verify_help() -> String {
-    let mut text = String::from(VERIFY_HEAD);
-    write_flags(&mut text, &VerifyFlags::command());
+    command_help(VERIFY_HEAD, &VerifyFlags::command())
+}
+
+fn command_help(head: &str, command: &clap::Command) -> String {
+    let mut text = String::from(head);
+    write_flags(&mut text, command);
     text
 }
 

@@ -62,13 +62,25 @@ pub fn lock_directory(root: &Path) -> Result<DirectoryLock, OpenError> {
     Ok(DirectoryLock { _file: file })
 }
 
+/// Whether a directory has a store in it, or what is left of one.
+pub fn holds_store(root: &Path) -> bool {
+    names_in(root).iter().any(|name| is_of_store(name))
+}
+
+fn is_of_store(name: &str) -> bool {
+    name == "store" || name.starts_with("shard-")
+}
+
+/// None if it cannot be read.
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
 /// A directory that holds something else, and was never ours, is left exactly as it is.
 fn refuse_foreign(root: &Path) -> Result<(), OpenError> {
-    let Ok(entries) = std::fs::read_dir(root) else { return Ok(()) };
-    let names: Vec<String> =
-        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let is_ours =
-        |name: &String| name == LOCK_FILE || name == "store" || name.starts_with("shard-");
+    let names = names_in(root);
+    let is_ours = |name: &String| name == LOCK_FILE || is_of_store(name);
     match names.iter().find(|name| *name != "lost+found") {
         Some(foreign) if !names.iter().any(is_ours) => {
             let is_predecessor = names.iter().any(|name| name == PREDECESSOR_FILE);
