@@ -154,6 +154,24 @@ pub struct Damage {
     pub what: &'static str,
 }
 
+impl Damage {
+    /// A checksum of a record that does not fit.
+    pub(crate) const BAD_RECORD: &str = "the record's checksum is wrong";
+
+    /// In a segment, of no message that is known; segment 0: of the shard.
+    pub(crate) fn of_segment(shard: ShardId, segment: SegmentNumber, what: &'static str) -> Self {
+        Self {
+            shard,
+            segment,
+            channel: ChannelId(0),
+            name: String::new(),
+            first: Sequence(0),
+            last: Sequence(0),
+            what,
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "shard {}", self.shard)?;

@@ -88,18 +88,19 @@ async fn verify_shard<D: Disk>(
     findings.damage.extend(told.iter().cloned());
     let (told, known) = (ranges_of(&told), ranges_of(&findings.damage));
     let none = Ranges::default();
-    let of = |ranges: &FastMap<ChannelId, Ranges>, id| ranges.get(&id).unwrap_or(&none).clone();
     for kept in shard.kept_channels() {
         verified.channels += 1;
-        let missing = of(&findings.found, kept.id).missing_of(kept.first.0, kept.last.0);
+        let missing =
+            findings.found.get(&kept.id).unwrap_or(&none).missing_of(kept.first.0, kept.last.0);
         let missing_count = count(&missing);
         verified.messages +=
             kept.last.0.saturating_add(1).saturating_sub(kept.first.0) - missing_count;
         // Of a channel whose first messages are lost, recovery has moved the beginning behind them.
         let before = kept.first.0.saturating_sub(1);
-        let lost_before = before - count(&of(&told, kept.id).missing_of(1, before));
+        let lost_before =
+            before - count(&told.get(&kept.id).unwrap_or(&none).missing_of(1, before));
         verified.missing += missing_count + lost_before;
-        let known = of(&known, kept.id);
+        let known = known.get(&kept.id).unwrap_or(&none);
         let untold = missing.into_iter().flat_map(|(first, last)| known.missing_of(first, last));
         let damage = untold.map(|(first, last)| Damage {
             shard: id,
@@ -200,7 +201,7 @@ impl Findings {
                     name: String::new(),
                     first: *sequence,
                     last: *sequence,
-                    what: "the record's checksum is wrong",
+                    what: Damage::BAD_RECORD,
                 });
             }
         }
@@ -208,14 +209,6 @@ impl Findings {
 
     /// Damage that costs no message by itself.
     fn note(&mut self, segment: SegmentNumber, what: &'static str) {
-        self.damage.push(Damage {
-            shard: self.shard,
-            segment,
-            channel: ChannelId(0),
-            name: String::new(),
-            first: Sequence(0),
-            last: Sequence(0),
-            what,
-        });
+        self.damage.push(Damage::of_segment(self.shard, segment, what));
     }
 }

@@ -48,9 +48,8 @@ impl CachedBytes {
         Self { memory: buffer, part, cost_bytes }
     }
 
-    /// `part` of bytes that were read, which others look at too: this one bears that part's cost only.
-    pub(crate) fn shared(bytes: Rc<Vec<u8>>, part: Range<usize>) -> Self {
-        let cost_bytes = part.len();
+    /// `part` of bytes that were read, which others look at too: this one bears `cost_bytes` of them.
+    pub(crate) fn shared(bytes: Rc<Vec<u8>>, part: Range<usize>, cost_bytes: usize) -> Self {
         Self { memory: bytes, part, cost_bytes }
     }
 

@@ -323,8 +323,8 @@ impl<D: Disk> Shard<D> {
             }
         }
         let Some((_, last)) = frames.last_mut() else { return self.keep_nothing(place) };
-        // The last one to go takes along what is between and behind the frames.
-        last.bear(window.len() - at.min(window.len()));
+        // The last one to go takes along what is behind the frames.
+        last.bear(window.len() - at);
         for (place, frame) in frames {
             self.history.insert(place, Rc::new(frame));
         }
@@ -349,15 +349,7 @@ impl<D: Disk> Shard<D> {
     pub(super) fn note_damage(&mut self, number: SegmentNumber, what: &'static str) {
         let Some(segment) = self.segments.get_mut(&number) else { return };
         segment.is_damaged = true;
-        self.damage.push(Damage {
-            shard: self.id,
-            segment: number,
-            channel: ChannelId(0),
-            name: String::new(),
-            first: Sequence(0),
-            last: Sequence(0),
-            what,
-        });
+        self.damage.push(Damage::of_segment(self.id, number, what));
     }
 
     pub(super) fn report_misplaced(&mut self) {
@@ -382,7 +374,7 @@ impl<D: Disk> Shard<D> {
                     name: name.unwrap_or_default(),
                     first: sequence,
                     last: sequence,
-                    what: "the record's checksum is wrong",
+                    what: Damage::BAD_RECORD,
                 });
             }
         }
@@ -412,7 +404,7 @@ fn cached(found: &FoundFrame<'_>, window: &Rc<Vec<u8>>, at: usize) -> CachedFram
     }
     CachedFrame::new(
         found.table.runs.clone(),
-        CachedBytes::shared(window.clone(), start..end),
+        CachedBytes::shared(window.clone(), start..end, end - at),
         found.offsets.clone(),
         lengths,
     )

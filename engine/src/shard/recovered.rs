@@ -133,12 +133,7 @@ impl Rebuilding {
             }
         }
         for (channel, sequence) in &frame.damaged {
-            self.report(
-                frame.place.0,
-                *channel,
-                (*sequence, *sequence),
-                "the record's checksum is wrong",
-            );
+            self.report(frame.place.0, *channel, (*sequence, *sequence), Damage::BAD_RECORD);
         }
     }
 
