@@ -14,7 +14,7 @@ use crate::types::{ChannelId, ChannelLimits, Monotonic, Sequence, TableSlot, Tim
 
 mod table;
 
-pub(crate) use table::{Channels, NameLookup};
+pub(crate) use table::{ChannelPlace, Channels, NameHash, NameLookup};
 
 /// A channel of a shard.
 ///

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use compact_str::CompactString;
 
-use crate::channel::{Channels, NameLookup};
+use crate::channel::{ChannelPlace, Channels, NameLookup};
 use crate::clock::RetentionClock;
 use crate::disk::Disk;
 use crate::error::{Damage, DiskError, RequestError};
@@ -327,7 +327,8 @@ impl<D: Disk> Shard<D> {
             for BatchRun { slot, table, bytes } in runs {
                 count += u64::from(table.count);
                 size_bytes += u64::from(*bytes);
-                if let Some(channel) = self.channels.in_slot_mut(*slot, table.channel) {
+                let place = ChannelPlace { id: table.channel, slot: *slot };
+                if let Some(channel) = self.channels.in_place_mut(place) {
                     let TableRun { first, count, .. } = *table;
                     channel.index.push(Run { first, count, bytes: *bytes, frame });
                 }
@@ -362,7 +363,8 @@ impl<D: Disk> Shard<D> {
         while let Some(batch) = self.log.next_committed() {
             for run in &batch.runs {
                 let id = run.table.channel;
-                let Some(channel) = self.channels.in_slot_mut(run.slot, id) else { continue };
+                let place = ChannelPlace { id, slot: run.slot };
+                let Some(channel) = self.channels.in_place_mut(place) else { continue };
                 channel.commit(run);
                 self.stored.messages += u64::from(run.table.count);
                 self.stored.bytes += u64::from(run.bytes);

@@ -19,12 +19,14 @@ use crate::types::{Monotonic, ShardId};
 mod clustering;
 mod commits;
 mod jobs;
+mod prefetch;
 mod slots;
 mod statistics;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use prefetch::PREFETCH_MAX;
 pub use slots::ChannelSlots;
 pub use statistics::{CommitStatistics, Distribution};
 pub(crate) use store::find_store;
@@ -211,8 +213,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
 
     /// Lends a shard of this core to `work`. Panics if the shard is another core's.
     pub fn with<T>(&self, shard: ShardId, work: impl FnOnce(&mut Shard<D>) -> T) -> T {
-        let at = self.core.ids.binary_search(&shard).expect("the shard is this core's");
-        work(&mut self.core.shards[at].borrow_mut())
+        self.core.with_shard(self.core.place_of(shard), work)
     }
 
     /// Starts what the shards want started: commits (paced), reads, segments, checkpoints. Call it after changing
@@ -249,6 +250,11 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         for at in 0..self.shards.len() {
             self.start_jobs(at, now);
         }
+    }
+
+    /// Where a shard of this core stands among them.
+    fn place_of(&self, shard: ShardId) -> usize {
+        self.ids.binary_search(&shard).expect("the shard is this core's")
     }
 
     /// A shard has something for the core.

@@ -9,6 +9,7 @@ mod barrier;
 mod delivery;
 mod hub;
 mod leave_taking;
+mod lookahead;
 mod pacing;
 mod protocol;
 mod reload;
@@ -52,6 +53,7 @@ use crate::upstream::Upstream;
 use access::AUTHORIZATION_VIOLATION;
 use barrier::Barrier;
 use delivery::Courier;
+use lookahead::Lookahead;
 use reporting::connection_report;
 use startup::Startup;
 
@@ -184,6 +186,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let route_window = self.route_window();
         self.hub.is_crowded = false;
         let mut consumed = 0;
+        let mut ahead = Lookahead::default();
         let mut next = loop {
             match self.hub.sessions.get(id) {
                 Some(session) if !session.is_closing => {
@@ -200,7 +203,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             let step = if is_upstream {
                 self.upstream_step(id, &input[consumed..], now)
             } else {
-                self.client_step(id, &input[consumed..], now)
+                self.client_step(id, &mut ahead, &input[consumed..], now)
             };
             match step {
                 Ok(Parsed::Op { consumed: length, .. }) => consumed += length,
@@ -217,24 +220,33 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// One operation of a client.
     #[inline]
-    fn client_step(
+    fn client_step<'a>(
         &mut self,
         id: ConnectionId,
-        input: &[u8],
+        ahead: &mut Lookahead<'a>,
+        input: &'a [u8],
         now: Now,
     ) -> Result<Parsed<()>, ParseError> {
         if self.hub.config.authorization.is_some() && self.is_out_of_turn(id, input) {
             self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
             return Ok(Parsed::Op { op: (), consumed: 0 });
         }
-        let has_headers = self.hub.sessions.get(id).is_some_and(|session| session.options.headers);
-        match parse(input, &ParseLimits { has_headers, ..self.hub.limits })? {
-            Parsed::Op { op, consumed } => {
-                self.on_op(id, &op, now);
-                Ok(Parsed::Op { op: (), consumed })
+        let (op, consumed) = if let Some(next) = ahead.next() {
+            next
+        } else {
+            let has_headers =
+                self.hub.sessions.get(id).is_some_and(|session| session.options.headers);
+            let limits = ParseLimits { has_headers, ..self.hub.limits };
+            match parse(input, &limits)? {
+                Parsed::Op { op, consumed } => {
+                    self.look_ahead(ahead, &op, &input[consumed..], &limits);
+                    (op, consumed)
+                }
+                Parsed::Incomplete { needed } => return Ok(Parsed::Incomplete { needed }),
             }
-            Parsed::Incomplete { needed } => Ok(Parsed::Incomplete { needed }),
-        }
+        };
+        self.on_op(id, &op, now);
+        Ok(Parsed::Op { op: (), consumed })
     }
 
     /// A connection is gone.

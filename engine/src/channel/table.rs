@@ -11,7 +11,7 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::Channel;
-use crate::types::{ChannelId, FastMap, TableSlot};
+use crate::types::{ChannelId, FastMap, Sequence, TableSlot};
 
 /// See the module's head.
 #[derive(Debug, Default)]
@@ -24,6 +24,24 @@ pub(crate) struct Channels {
     /// Names in lower case: two channels may not differ by case only.
     by_folded_name: FastMap<CompactString, ChannelId>,
     last_id: u64,
+}
+
+/// Leads to a channel without a search. A later channel may have the slot after a deletion, with another number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChannelPlace {
+    pub id: ChannelId,
+    pub slot: TableSlot,
+}
+
+/// Finds a channel in the table of names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NameHash(u64);
+
+impl NameHash {
+    #[inline]
+    pub(crate) fn of(name: &str) -> Self {
+        Self(FxBuildHasher.hash_one(name))
+    }
 }
 
 /// What a name turned out to be.
@@ -81,7 +99,7 @@ impl Channels {
         assert!(old.is_none(), "channel ids are never reused");
         self.by_folded_name.insert(channel.name.to_ascii_lowercase(), channel.id);
         let Self { slots, by_name, .. } = self;
-        let hash = hash_of(&channel.name);
+        let NameHash(hash) = NameHash::of(&channel.name);
         match by_name.find_mut(hash, |slot| is_named(slots, *slot, &channel.name)) {
             Some(older) => *older = slot,
             None => {
@@ -95,7 +113,7 @@ impl Channels {
         let slot = self.by_id.remove(&id)?;
         // Where damage has cost the record of a deletion, the name may be a later channel's already.
         if let Some(channel) = self.at(slot) {
-            let hash = hash_of(&channel.name);
+            let NameHash(hash) = NameHash::of(&channel.name);
             if let Ok(entry) = self.by_name.find_entry(hash, |named| *named == slot) {
                 entry.remove();
             }
@@ -115,13 +133,18 @@ impl Channels {
 
     pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
         let slot = *self.by_id.get(&id)?;
-        self.in_slot_mut(slot, id)
+        self.at_mut(slot)
     }
 
-    /// The channel with this number, if it is in this slot still.
+    /// The channel that had this place, if it is there still.
+    pub(crate) fn in_place(&self, place: ChannelPlace) -> Option<&Channel> {
+        self.at(place.slot).filter(|channel| channel.id == place.id)
+    }
+
+    /// See [`in_place`](Self::in_place).
     #[inline]
-    pub(crate) fn in_slot_mut(&mut self, slot: TableSlot, id: ChannelId) -> Option<&mut Channel> {
-        self.at_mut(slot).filter(|channel| channel.id == id)
+    pub(crate) fn in_place_mut(&mut self, place: ChannelPlace) -> Option<&mut Channel> {
+        self.at_mut(place.slot).filter(|channel| channel.id == place.id)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -133,15 +156,30 @@ impl Channels {
         self.slots.iter().flatten()
     }
 
-    /// All numbers, in order.
-    pub(crate) fn ids(&self) -> Vec<ChannelId> {
-        let mut ids: Vec<_> = self.by_id.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+    /// The places of all, in the order of their numbers, which is all but that of their slots: who goes through them
+    /// goes through memory in its order.
+    pub(crate) fn places(&self) -> Vec<ChannelPlace> {
+        let place = |channel: &Channel| ChannelPlace { id: channel.id, slot: channel.slot };
+        let mut places: Vec<_> = self.iter().map(place).collect();
+        places.sort_unstable_by_key(|place| place.id);
+        places
+    }
+
+    /// The slot that the channel of this name has, if there is one; told without a look at any channel, so that it may
+    /// be another's.
+    #[inline]
+    pub(crate) fn likely_slot(&self, name: NameHash) -> Option<TableSlot> {
+        self.by_name.find(name.0, |_| true).copied()
+    }
+
+    /// Reads what a publish needs of a channel.
+    #[inline]
+    pub(crate) fn touch(&self, slot: TableSlot) -> Sequence {
+        self.at(slot).map_or(Sequence(0), |channel| channel.last)
     }
 
     fn slot_of_name(&self, name: &str) -> Option<TableSlot> {
-        self.by_name.find(hash_of(name), |slot| is_named(&self.slots, *slot, name)).copied()
+        self.by_name.find(NameHash::of(name).0, |slot| is_named(&self.slots, *slot, name)).copied()
     }
 
     fn at(&self, slot: TableSlot) -> Option<&Channel> {
@@ -154,16 +192,12 @@ impl Channels {
     }
 }
 
-fn hash_of(name: &str) -> u64 {
-    FxBuildHasher.hash_one(name)
-}
-
 fn is_named(slots: &[Option<Channel>], slot: TableSlot, name: &str) -> bool {
     slots[slot.0 as usize].as_ref().is_some_and(|channel| channel.name == name)
 }
 
 fn hash_of_slot(slots: &[Option<Channel>], slot: TableSlot) -> u64 {
-    slots[slot.0 as usize].as_ref().map_or(0, |channel| hash_of(&channel.name))
+    slots[slot.0 as usize].as_ref().map_or(0, |channel| NameHash::of(&channel.name).0)
 }
 
 #[cfg(test)]
@@ -217,15 +251,26 @@ mod tests {
             }
             assert_eq!(channels.len(), known.len());
         }
+        let places = channels.places();
+        assert!(places.is_sorted_by_key(|place| place.id));
+        let in_places: Vec<_> = places.iter().map(|place| channels.in_place(*place)).collect();
+        let ids: std::collections::BTreeSet<_> = in_places.iter().flatten().map(|c| c.id).collect();
+        assert_eq!(ids, known.values().copied().collect());
+        let gone = ChannelPlace { id: ChannelId(0), ..places[0] };
+        assert!(channels.in_place(gone).is_none(), "another channel has the slot");
         assert!(channels.slots.len() <= 256, "slots are used again");
+        let mut rightly_guessed = 0;
         for number in 0..=255_u8 {
             let name = format!("some.rather.long.channel.name.{number}");
             let id = channels.named_mut(&name).map(|channel| channel.id);
             assert_eq!(id, known.get(&name).copied());
             if let Some(id) = id {
+                let likely = channels.likely_slot(NameHash::of(&name)).unwrap();
+                rightly_guessed += usize::from(channels.at(likely).unwrap().id == id);
                 assert_eq!(channels.look_up(&name), NameLookup::Found(id));
                 assert_eq!(channels.get(id).map(|channel| channel.name.as_str()), Some(&*name));
             }
         }
+        assert!(rightly_guessed > known.len() * 9 / 10, "one in 128 tags is another's by chance");
     }
 }

@@ -113,10 +113,10 @@ impl<D: Disk> Shard<D> {
             writer.state(&StateRecord::ClientOpened(client.clone()));
         }
         self.subscriptions.snapshot(|record| writer.state(&record));
-        for id in self.channels.ids() {
-            let channel = self.channels.get(id).expect("listed just now");
+        for place in self.channels.places() {
+            let channel = self.channels.in_place(place).expect("listed just now");
             writer.channel(&ChannelNote {
-                id,
+                id: place.id,
                 name: Cow::Borrowed(&channel.name),
                 first: channel.first,
                 last: channel.last,

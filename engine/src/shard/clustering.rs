@@ -145,14 +145,14 @@ impl<D: Disk> Shard<D> {
         segment.runs_count = written.runs_count;
         segment.last_index = plan.last_index;
         self.segments.insert(plan.number, segment);
-        Switch { plan, numbers, turns: Turns::of(self.channels.ids()) }
+        Switch { plan, numbers, turns: Turns::of(&self.channels) }
     }
 
     /// Some more channels learn of the output. True when all have: then the inputs are nobody's.
     pub(crate) fn go_on_switching(&mut self, switch: &mut Switch<D::File>, now: Now) -> bool {
         let output = switch.plan.number;
-        for id in switch.turns.next() {
-            let Some(channel) = self.channels.get_mut(*id) else { continue };
+        for place in switch.turns.next() {
+            let Some(channel) = self.channels.in_place_mut(*place) else { continue };
             for (input, moved) in channel.index.replace(&switch.numbers, output) {
                 if let Some(segment) = self.segments.get_mut(&input) {
                     segment.live_messages = segment.live_messages.saturating_sub(moved.count);

@@ -1,7 +1,7 @@
 //! Messages and the channels they make.
 
 use super::Shard;
-use crate::channel::{Channel, NameLookup};
+use crate::channel::{Channel, NameHash, NameLookup};
 use crate::disk::Disk;
 use crate::error::RequestError;
 use crate::format;
@@ -9,7 +9,7 @@ use crate::log::Need;
 use crate::log::batch::Target;
 use crate::record::StateRecord;
 use crate::request::Published;
-use crate::types::{ChannelId, Content, Now};
+use crate::types::{ChannelId, Content, Now, Sequence, TableSlot};
 
 impl<D: Disk> Shard<D> {
     /// Appends a message; makes the channel if there is none. Durable when `committed() >= index`.
@@ -55,6 +55,18 @@ impl<D: Disk> Shard<D> {
         let target = Target { id, slot: channel.slot, bucket: &mut channel.bucket };
         self.log.push_message(target, sequence, time, content);
         Ok(Published { channel: id, sequence, index: self.log.open_index() })
+    }
+
+    /// See [`Channels::likely_slot`](crate::channel::Channels::likely_slot).
+    #[inline]
+    pub(crate) fn likely_slot(&self, channel: NameHash) -> Option<TableSlot> {
+        self.channels.likely_slot(channel)
+    }
+
+    /// See [`Channels::touch`](crate::channel::Channels::touch).
+    #[inline]
+    pub(crate) fn touch(&self, slot: TableSlot) -> Sequence {
+        self.channels.touch(slot)
     }
 
     pub(super) fn check_writable(&self, content: Content<'_>) -> Result<(), RequestError> {

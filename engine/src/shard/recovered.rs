@@ -325,8 +325,8 @@ impl<D: Disk> Shard<D> {
     /// What follows from the rebuilt state: counts, limits, slots.
     fn settle(&mut self) {
         let (segments, frames) = (&self.segments, &self.frames);
-        for id in self.channels.ids() {
-            let channel = self.channels.get_mut(id).expect("listed just now");
+        for place in self.channels.places() {
+            let channel = self.channels.in_place_mut(place).expect("listed just now");
             // A checkpoint knows segments whose files are gone or have lost their headers.
             for (segment, first, last) in
                 channel.index.take_missing(|segment| segments.contains_key(&segment), frames)
@@ -334,7 +334,7 @@ impl<D: Disk> Shard<D> {
                 self.damage.push(Damage {
                     shard: self.id,
                     segment,
-                    channel: id,
+                    channel: place.id,
                     name: channel.name.to_string(),
                     first,
                     last,
@@ -349,8 +349,8 @@ impl<D: Disk> Shard<D> {
         }
         self.finish_leaving();
         self.count_live();
-        for id in self.channels.ids() {
-            self.trim_channel(id);
+        for place in self.channels.places() {
+            self.trim_channel(place.id);
         }
     }
 }

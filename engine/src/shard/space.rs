@@ -77,11 +77,11 @@ impl<D: Disk> Shard<D> {
     /// within [`SWEEP_MS`](super::SWEEP_MS).
     pub fn set_limits(&mut self, limits: ChannelLimitRules, now: Now) {
         self.config.limits = limits;
-        for id in self.channels.ids() {
-            let channel = self.channels.get_mut(id).expect("listed just now");
+        for place in self.channels.places() {
+            let channel = self.channels.in_place_mut(place).expect("listed just now");
             channel.limits = self.config.limits.of(&channel.name);
             if self.log.finished().is_none() {
-                self.trim_channel(id);
+                self.trim_channel(place.id);
             }
         }
         if self.log.finished().is_none() {
@@ -92,8 +92,9 @@ impl<D: Disk> Shard<D> {
     /// Looks at ages and idle channels.
     pub(super) fn sweep(&mut self, now: Now) {
         let clock = self.clock.advance(now);
-        for id in self.channels.ids() {
-            let channel = self.channels.get_mut(id).expect("listed just now");
+        for place in self.channels.places() {
+            let channel = self.channels.in_place_mut(place).expect("listed just now");
+            let id = place.id;
             let segments = &mut self.segments;
             let before = Stored::of(channel);
             channel.trim_to_age(clock, &self.frames, |gone| note_gone(segments, gone));
@@ -175,7 +176,7 @@ impl<D: Disk> Shard<D> {
             position: segment.end,
             frames_end: self.frames.end_of(*number),
             may_be_cut: !segment.is_damaged,
-            turns: Turns::of(self.channels.ids()),
+            turns: Turns::of(&self.channels),
             writer: FooterWriter::default(),
             runs_count: 0,
         })
@@ -184,11 +185,11 @@ impl<D: Disk> Shard<D> {
     /// Puts some more channels into the footer; when all are in, its bytes.
     pub(crate) fn go_on_with_footer(&self, work: &mut FooterWork<D::File>) -> Option<Vec<u8>> {
         let base = self.frames.base();
-        for id in work.turns.next() {
-            if let Some(channel) = self.channels.get(*id) {
+        for place in work.turns.next() {
+            if let Some(channel) = self.channels.in_place(*place) {
                 let runs = channel.index.runs.iter();
                 let runs = runs.take_while(|run| run.frame < work.frames_end);
-                work.writer.channel(*id, &channel.name, base, runs);
+                work.writer.channel(place.id, &channel.name, base, runs);
             }
         }
         if !work.turns.are_over() {
@@ -211,8 +212,8 @@ impl<D: Disk> Shard<D> {
         if let Some(segment) = self.segments.get_mut(&work.segment) {
             segment.state = SegmentState::Sealed;
         }
-        for id in work.turns.next() {
-            if let Some(channel) = self.channels.get_mut(*id)
+        for place in work.turns.next() {
+            if let Some(channel) = self.channels.in_place_mut(*place)
                 && channel.index.runs.front().is_some_and(|run| run.frame < work.frames_end)
             {
                 channel.index.seal(work.segment, work.frames_end, &self.frames);
@@ -248,8 +249,8 @@ impl<D: Disk> Shard<D> {
                 continue;
             }
             let mut runs_count = 0;
-            for id in self.channels.ids() {
-                let channel = self.channels.get_mut(id).expect("listed just now");
+            for place in self.channels.places() {
+                let channel = self.channels.in_place_mut(place).expect("listed just now");
                 runs_count += channel.index.runs.iter().take_while(|run| run.frame < end).count();
                 channel.index.seal(segment, end, &self.frames);
             }
@@ -298,9 +299,8 @@ impl<D: Disk> Shard<D> {
     /// Counts again which segments have live messages, from the index.
     pub(super) fn count_live(&mut self) {
         let mut live: FastMap<SegmentNumber, Totals> = FastMap::default();
-        for id in self.channels.ids() {
-            let index = &self.channels.get(id).expect("listed just now").index;
-            index.for_each_segment(&self.frames, |segment, totals| {
+        for channel in self.channels.iter() {
+            channel.index.for_each_segment(&self.frames, |segment, totals| {
                 let known = live.entry(segment).or_default();
                 known.count = known.count.saturating_add(totals.count);
                 known.bytes = known.bytes.saturating_add(totals.bytes);

@@ -6,6 +6,7 @@ use weirlog_engine::error::RequestError;
 use weirlog_engine::placement::shard_of_channel;
 use weirlog_engine::request::ClientKey;
 use weirlog_engine::runtime::Runtime;
+use weirlog_engine::storage::PREFETCH_MAX;
 use weirlog_engine::types::{Content, Now, ShardId};
 
 use super::Stan;
@@ -233,7 +234,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     /// Messages of another core's connections for shards of this core.
     pub(crate) fn on_publishes(&mut self, from: CoreId, batch: &PublishBatch, now: Now) {
         let mut rest = batch.bytes.as_slice();
-        for entry in &batch.entries {
+        for (at, entry) in batch.entries.iter().enumerate() {
+            if at.is_multiple_of(PREFETCH_MAX) {
+                self.storage.prefetch(channels_of(&batch.entries[at..], rest));
+            }
             let channel = crate::core::take(&mut rest, entry.channel_bytes);
             let payload = crate::core::take(&mut rest, entry.payload_bytes);
             let reply = crate::core::take(&mut rest, entry.reply_bytes);
@@ -362,6 +366,20 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     fn refuse_publish(&mut self, reply: &[u8], guid: &str) {
         self.respond(reply, |out| PubAck { guid, error: errors::INVALID_PUBLISH }.encode(out));
     }
+}
+
+/// The channels of the entries whose bytes these are.
+fn channels_of<'a>(
+    entries: &'a [PublishEntry],
+    mut bytes: &'a [u8],
+) -> impl Iterator<Item = (ShardId, &'a str)> {
+    entries.iter().map_while(move |entry| {
+        let channel = crate::core::take(&mut bytes, entry.channel_bytes);
+        for others in [entry.payload_bytes, entry.reply_bytes, entry.guid_bytes] {
+            crate::core::take(&mut bytes, others);
+        }
+        Some((entry.shard, std::str::from_utf8(channel).ok()?))
+    })
 }
 
 /// The text for a message that the engine refuses.

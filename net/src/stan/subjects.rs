@@ -144,7 +144,14 @@ impl Subjects {
     #[must_use]
     #[inline]
     pub fn is_publish(&self, subject: &[u8]) -> bool {
-        subject.len() > self.publish_prefix.len() && subject.starts_with(&self.publish_prefix)
+        self.channel_of(subject).is_some()
+    }
+
+    /// The channel that `subject` names, if it is that of a publish to one.
+    #[must_use]
+    #[inline]
+    pub fn channel_of<'a>(&self, subject: &'a [u8]) -> Option<&'a [u8]> {
+        subject.strip_prefix(self.publish_prefix.as_slice()).filter(|channel| !channel.is_empty())
     }
 
     /// The service behind `subject`, if there is one.

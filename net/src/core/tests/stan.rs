@@ -2,7 +2,7 @@
 
 use weirlog_engine::placement::shard_of_channel;
 
-use super::stan_client::{from_first, line, pub_msg, sequences};
+use super::stan_client::{Got, from_first, line, pub_msg, sequences};
 use super::*;
 use crate::config::CONNECTION_UNACKED_BYTES_MAX;
 use crate::stan::errors;
@@ -70,6 +70,57 @@ fn a_publishers_reply_subject_reaches_subscribers() {
             .collect();
         assert_eq!(replies, [("answer.here", &b"data"[..]), ("", &b"data"[..])]);
     }
+}
+
+/// Publishes are read ahead of their turn: in one piece they do what they do one by one, also where the connection is
+/// stopped between them or something else comes between.
+#[test]
+fn publishes_in_one_piece_do_what_they_do_one_by_one() {
+    let channels = [channel_on(0), channel_on(1), "made.by.this".to_owned(), "no.*".to_owned()];
+    let mut operations = Vec::new();
+    for number in 0..60_usize {
+        let channel = &channels[number % channels.len()];
+        let size = if number < 23 { 10 } else { CONNECTION_UNACKED_BYTES_MAX / 35 };
+        let payload = pub_msg("me", channel, &format!("{number}.{}", "x".repeat(size)));
+        operations.push(line(&format!("_STAN.pub.test-cluster.{channel}"), "acks.me", &payload));
+        match number {
+            20 => operations.push(
+                b"CONNECT {\"headers\":true}\r\nSUB answer 1\r\nSUB acks.me 2\r\nSUB in.> 4\r\n"
+                    .to_vec(),
+            ),
+            21 => operations.push(b"HPUB nobody 12 13\r\nNATS/1.0\r\n\r\nx\r\n".to_vec()),
+            22 => operations.push(b"PING\r\nSUB other 5\r\n".to_vec()),
+            40 => operations.push(b"PUB in.y 1\r\ny\r\n".to_vec()),
+            _ => {}
+        }
+    }
+    let run = |pieces: &[Vec<u8>]| {
+        let mut town = Town::new(2, |_| {});
+        let peer = town.client(0, "me");
+        let mut got = Vec::new();
+        for piece in pieces {
+            town.tell(peer, piece);
+            got.extend(town.got(peer));
+        }
+        let stored: Vec<_> = (0..channels.len() - 1)
+            .map(|at| {
+                let inbox = format!("in.{at}");
+                let all = SubscriptionRequest {
+                    max_in_flight: 5,
+                    ..from_first("me", &channels[at], &inbox)
+                };
+                let (_, got) = town.subscribe(peer, &all);
+                let data = |got: &Got| MsgProto::decode(&got.payload).unwrap().data.to_vec();
+                (town.bounds(&channels[at]), got.iter().map(data).collect::<Vec<_>>())
+            })
+            .collect();
+        got.sort_by(|a, b| (&a.subject, &a.payload).cmp(&(&b.subject, &b.payload)));
+        (got, stored)
+    };
+    let (got, stored) = run(&operations);
+    assert!(stored.iter().all(|(bounds, first)| *bounds == (1, 15, 15) && first.len() == 5));
+    assert_eq!(got.len(), 60 + 1);
+    assert_eq!(run(&[operations.concat()]), (got, stored));
 }
 
 /// Every client's ack subject counted as one that might hear the server, so that each publish was looked up for

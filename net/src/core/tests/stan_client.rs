@@ -1,5 +1,7 @@
 //! What a client of NATS Streaming sends and gets, for transcripts.
 
+use weirlog_engine::placement::shard_of_channel;
+
 use super::*;
 use crate::stan::wire::{
     Ack, CloseRequest, CloseResponse, ConnectRequest, ConnectResponse, MsgProto, PubAck, PubMsg,
@@ -108,6 +110,15 @@ impl Town {
         let answer = got.remove(0).payload;
         let answer = SubscriptionResponse::decode(&answer).unwrap();
         (format!("{}{}", answer.ack_inbox, answer.error), got)
+    }
+
+    /// First, last sequence and number of a channel's messages.
+    pub(super) fn bounds(&self, channel: &str) -> (u64, u64, u64) {
+        let shard = shard_of_channel(channel, SHARD_COUNT);
+        let core = usize::from(shard.0) % self.cores.len();
+        let bounds = self.cores[core].storage().with(shard, |shard| shard.channel_bounds(channel));
+        let (first, last, count) = bounds.expect("the channel is there");
+        (first.0, last.0, count)
     }
 
     pub(super) fn acknowledge(&mut self, peer: Peer, inbox: &str, channel: &str, sequence: u64) {
