@@ -20,6 +20,7 @@ mod clustering;
 mod commits;
 mod jobs;
 mod prefetch;
+mod reads;
 mod slots;
 mod statistics;
 mod store;
@@ -131,6 +132,12 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     rng: RefCell<fastrand::Rng>,
     /// Commits on their way, of all shards.
     in_flight: Cell<usize>,
+    /// Reads of history on their way, of all shards.
+    reads_in_flight: Cell<usize>,
+    /// The shard whose turn it is to read.
+    read_turn: Cell<usize>,
+    /// When a batch with messages was sealed last.
+    published_at: Cell<Monotonic>,
     /// Until then no batch is sealed that is not full, if shards compete.
     pause_end: Cell<Monotonic>,
     /// Whether a wait for the next seal runs.
@@ -187,6 +194,9 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             shards: opened,
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
+            reads_in_flight: Cell::new(0),
+            read_turn: Cell::new(0),
+            published_at: Cell::default(),
             pause_end: Cell::default(),
             is_waiting: Cell::new(false),
             is_closing: Cell::new(false),
@@ -247,6 +257,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     pub(crate) fn pump(self: &Rc<Self>) {
         let now = self.runtime.now();
         self.start_commits(now);
+        self.start_reads(now);
         for at in 0..self.shards.len() {
             self.start_jobs(at, now);
         }

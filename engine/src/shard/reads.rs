@@ -20,9 +20,6 @@ use crate::subscriptions::{Bounds, Fetch, Messages};
 use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Reads of one shard on their way at once.
-const READS_IN_FLIGHT_MAX: usize = 8;
-
 /// What is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ReadKey {
@@ -48,7 +45,6 @@ pub(crate) struct ReadWork<F> {
 pub(super) struct Reads {
     wanted: VecDeque<ReadKey>,
     waiting: FastMap<ReadKey, Vec<ChannelId>>,
-    in_flight: usize,
     /// Places where another frame than the index's was found, to be reported.
     pub(super) misplaced: BTreeSet<FramePlace>,
 }
@@ -240,15 +236,13 @@ impl Finder<'_> {
 impl<D: Disk> Shard<D> {
     /// The next read to carry out.
     pub(crate) fn take_read(&mut self) -> Option<ReadWork<D::File>> {
-        while self.reads.in_flight < READS_IN_FLIGHT_MAX {
-            let key = self.reads.wanted.pop_front()?;
+        while let Some(key) = self.reads.wanted.pop_front() {
             let (number, block) = match key {
                 ReadKey::Frame(place) => place,
                 ReadKey::Footer(number) => (number, 0),
             };
             let Some(segment) = self.segments.get(&number) else {
                 // The segment went away meanwhile, and its messages with it.
-                self.reads.in_flight += 1;
                 self.read_done(key, Err(DiskError::Off), Now::default());
                 continue;
             };
@@ -256,7 +250,6 @@ impl<D: Disk> Shard<D> {
                 ReadKey::Frame(_) => Position(u64::from(block) * BLOCK_SIZE_BYTES as u64),
                 ReadKey::Footer(_) => segment.end,
             };
-            self.reads.in_flight += 1;
             return Some(ReadWork {
                 key,
                 file: segment.file.clone(),
@@ -276,7 +269,6 @@ impl<D: Disk> Shard<D> {
         result: Result<ReadResult, DiskError>,
         now: Now,
     ) {
-        self.reads.in_flight -= 1;
         // What was read of a segment that went away meanwhile is nothing: who waits looks where it is now.
         match (key, result) {
             (ReadKey::Frame(place), Ok(ReadResult::Window(bytes))) => {

@@ -87,6 +87,9 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 if shard.log.demand() < wanted { None } else { shard.seal(now) }
             };
             if let Some(write) = write {
+                if !self.shards[at].borrow().log.sealed_runs().is_empty() {
+                    self.published_at.set(now.mono);
+                }
                 self.turn.set((at + 1) % count);
                 let records_count = write.records_count;
                 self.start_write(at, write, now);

@@ -1,4 +1,4 @@
-//! What shards want done besides commits: segments made ready, reads, footers, checkpoints, hints, removals.
+//! What shards want done besides commits and reads: segments made ready, footers, checkpoints, hints, removals.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,15 +9,12 @@ use crate::disk::{Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
 use crate::format::align_block;
 use crate::format::blocks::ChainPoint;
-use crate::format::footer::Footer;
-use crate::log::history::{read_footer, read_window};
 use crate::log::segment::{
     FILL_BYTES, FILL_BYTES_LATE, SegmentPlan, is_full, prepare, segment_path, shard_directory,
     write_block,
 };
-use crate::recovery::replay::rebuild_footer;
 use crate::runtime::Runtime;
-use crate::shard::{CheckpointWork, FooterWork, ReadKey, ReadResult, ReadWork};
+use crate::shard::{CheckpointWork, FooterWork};
 use crate::superblock::SuperblockFile;
 use crate::types::{Generation, Now, SegmentNumber, ShardId, Term};
 
@@ -31,8 +28,6 @@ const FILL_WAIT: Duration = Duration::from_millis(1);
 const FILL_WAITS_MAX: usize = 20;
 /// Clients have their turn between two pieces of long work.
 const TURN: Duration = Duration::from_micros(50);
-/// A read that fails is tried this often before its messages count as lost.
-const READ_TRIES_MAX: usize = 3;
 
 /// Tasks of which a shard runs one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,10 +43,6 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     /// Starts all that the shard wants.
     pub(super) fn start_jobs(self: &Rc<Self>, at: usize, now: Now) {
         self.start_segment(at);
-        while let Some(work) = self.with_shard(at, |shard| shard.take_read()) {
-            let core = self.clone();
-            self.runtime.spawn(async move { core.read(at, work).await });
-        }
         if let Some(work) = self.with_shard(at, |shard| shard.take_footer()) {
             let core = self.clone();
             self.runtime.spawn(async move { core.write_footer(at, work).await });
@@ -201,19 +192,6 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         SuperblockFile::create(&self.disk, id, term, ChainPoint::default()).await
     }
 
-    async fn read(self: &Rc<Self>, at: usize, work: ReadWork<D::File>) {
-        let mut result = read_once(&work).await;
-        for _ in 1..READ_TRIES_MAX {
-            if result.is_ok() {
-                break;
-            }
-            result = read_once(&work).await;
-        }
-        self.with_shard(at, |shard| shard.read_done(work.key, result, self.runtime.now()));
-        self.progress(at);
-        self.pump();
-    }
-
     async fn write_footer(self: &Rc<Self>, at: usize, mut work: FooterWork<D::File>) {
         let bytes = loop {
             let bytes = self.with_shard(at, |shard| shard.go_on_with_footer(&mut work));
@@ -311,28 +289,4 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             self.note(at, result);
         }
     }
-}
-
-async fn read_once<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<ReadResult> {
-    match work.key {
-        ReadKey::Frame(_) => {
-            let window = read_window(&*work.file, work.position.0, work.read_bytes).await?;
-            Ok(ReadResult::Window(window))
-        }
-        ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(footer_for_readers(work).await?))),
-    }
-}
-
-/// One that is damaged is made anew from the segment's frames.
-async fn footer_for_readers<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
-    let ReadWork { file, segment, generation, position, .. } = work;
-    if let Some(footer) = read_footer(&**file, *segment, *generation, *position).await? {
-        return Ok(footer);
-    }
-    let bytes = rebuild_footer(&**file, *segment, *generation, *position).await?;
-    Footer::decode(bytes, *generation, *segment).ok_or(DiskError::Io {
-        file: String::new(),
-        what: "reading a footer",
-        reason: "made anew, it cannot be read".into(),
-    })
 }

@@ -20,6 +20,7 @@ mod clustering;
 mod damage;
 mod failing;
 mod limits;
+mod reads;
 mod totals;
 mod verify;
 mod world;

@@ -1,0 +1,89 @@
+//! Reads of history, paced by core.
+//!
+//! What a read brings is copied and checked, a tenth of a millisecond or two for each, and publishes wait meanwhile. So
+//! beside commits few are on their way at once, however many subscribers catch up. Shards take turns.
+
+use std::rc::Rc;
+
+use super::CoreStorage;
+use crate::disk::{Disk, DiskFile, DiskResult};
+use crate::error::DiskError;
+use crate::format::footer::Footer;
+use crate::log::history::{read_footer, read_window};
+use crate::recovery::replay::rebuild_footer;
+use crate::runtime::Runtime;
+use crate::shard::{ReadKey, ReadResult, ReadWork};
+use crate::types::Now;
+
+/// Reads of one core on their way at once.
+const READS_IN_FLIGHT_MAX: usize = 16;
+/// Beside commits: 1,000 subscribers that caught up over a history in which their channels were finely interleaved took
+/// publishers seven eighths of their rate with 64 reads on their way, half with 4, and a third with 2.
+const READS_BESIDE_COMMITS_MAX: usize = 2;
+/// So long after a commit of messages somebody publishes.
+const PUBLISHING_MS: u64 = 100;
+
+/// A read that fails is tried this often before its messages count as lost.
+const READ_TRIES_MAX: usize = 3;
+
+impl<D: Disk, R: Runtime> CoreStorage<D, R> {
+    /// Starts reads of the shards in turn, as many as may be on their way.
+    pub(super) fn start_reads(self: &Rc<Self>, now: Now) {
+        let is_publishing = now.mono < self.published_at.get().after_ms(PUBLISHING_MS);
+        let most = if is_publishing { READS_BESIDE_COMMITS_MAX } else { READS_IN_FLIGHT_MAX };
+        while self.reads_in_flight.get() < most {
+            let Some((at, work)) = self.next_read() else { return };
+            self.reads_in_flight.set(self.reads_in_flight.get() + 1);
+            let core = self.clone();
+            self.runtime.spawn(async move { core.read(at, work).await });
+        }
+    }
+
+    /// A read of the next shard that wants one. The turn goes on behind it.
+    fn next_read(&self) -> Option<(usize, ReadWork<D::File>)> {
+        let count = self.shards.len();
+        (0..count).map(|step| (self.read_turn.get() + step) % count).find_map(|at| {
+            let work = self.with_shard(at, |shard| shard.take_read())?;
+            self.read_turn.set((at + 1) % count);
+            Some((at, work))
+        })
+    }
+
+    async fn read(self: &Rc<Self>, at: usize, work: ReadWork<D::File>) {
+        let mut result = read_once(&work).await;
+        for _ in 1..READ_TRIES_MAX {
+            if result.is_ok() {
+                break;
+            }
+            result = read_once(&work).await;
+        }
+        self.reads_in_flight.set(self.reads_in_flight.get() - 1);
+        self.with_shard(at, |shard| shard.read_done(work.key, result, self.runtime.now()));
+        self.progress(at);
+        self.pump();
+    }
+}
+
+async fn read_once<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<ReadResult> {
+    match work.key {
+        ReadKey::Frame(_) => {
+            let window = read_window(&*work.file, work.position.0, work.read_bytes).await?;
+            Ok(ReadResult::Window(window))
+        }
+        ReadKey::Footer(_) => Ok(ReadResult::Footer(Rc::new(footer_for_readers(work).await?))),
+    }
+}
+
+/// One that is damaged is made anew from the segment's frames.
+async fn footer_for_readers<F: DiskFile>(work: &ReadWork<F>) -> DiskResult<Footer> {
+    let ReadWork { file, segment, generation, position, .. } = work;
+    if let Some(footer) = read_footer(&**file, *segment, *generation, *position).await? {
+        return Ok(footer);
+    }
+    let bytes = rebuild_footer(&**file, *segment, *generation, *position).await?;
+    Footer::decode(bytes, *generation, *segment).ok_or(DiskError::Io {
+        file: String::new(),
+        what: "reading a footer",
+        reason: "made anew, it cannot be read".into(),
+    })
+}
