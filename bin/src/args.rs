@@ -29,9 +29,9 @@ mod values;
 pub(crate) use bench::{BenchOptions, BenchStart};
 use compatible::Role;
 pub(crate) use files::FileError;
-use flags::{ServeFlags, SimFlags, VerifyFlags};
+use flags::{ServeFlags, SimFlags, StoreFlags};
 use go_style::{Given, Split, Vocabulary};
-pub(crate) use help::{bench_help, serve_help, sim_help, verify_help};
+pub(crate) use help::{bench_help, repair_help, serve_help, sim_help, verify_help};
 pub(crate) use options::{
     ListenAddress, LogFormat, LogOptions, LoginFile, LoginOptions, Options, SignalOptions,
     SignalOrder, SignalTarget, SimOptions, StoreKind, Verbosity,
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Checked,
     /// Look whether the store in this directory is whole.
     Verify(PathBuf),
+    /// Copy what is left of the store in the first directory to the second.
+    Repair(PathBuf, PathBuf),
     /// Send a signal to a running server.
     Signal(SignalOptions),
     /// Print [`serve_help`].
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     BenchHelp,
     /// Print [`verify_help`].
     VerifyHelp,
+    /// Print [`repair_help`].
+    RepairHelp,
     /// Print [`version_line`].
     Version,
 }
@@ -136,7 +140,10 @@ pub(crate) enum ArgsError {
         word: String,
     },
     /// Which store is not said.
-    NoDirectory,
+    NoDirectory {
+        /// The command, and what must follow.
+        command: &'static str,
+    },
     /// Flags of the server before another command.
     FlagsBeforeCommand {
         /// The command.
@@ -175,7 +182,7 @@ impl fmt::Display for ArgsError {
             }
             Self::UnknownCommand { word } => write!(f, "no such command: {word:?} ({HINT})"),
             Self::UnexpectedWord { word } => write!(f, "unexpected argument: {word:?} ({HINT})"),
-            Self::NoDirectory => f.write_str("verify: a store's directory must follow"),
+            Self::NoDirectory { command } => write!(f, "{command} must follow"),
             Self::FlagsBeforeCommand { command } => {
                 write!(f, "flags of {command} must follow the word {command} ({HINT})")
             }
@@ -226,7 +233,8 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
 /// What reads the words behind a command's name.
 type ParseCommand = fn(Vec<OsString>) -> Result<Parsed, ArgsError>;
 /// Commands with flags of their own.
-const COMMANDS: [(&str, ParseCommand); 3] = [("sim", sim), ("bench", bench), ("verify", verify)];
+const COMMANDS: [(&str, ParseCommand); 4] =
+    [("sim", sim), ("bench", bench), ("verify", verify), ("repair", repair)];
 
 fn serve(given: Vec<Given>, vocabulary: &Vocabulary) -> Result<Parsed, ArgsError> {
     // Help and version are answered even beside flags that are refused.
@@ -307,15 +315,38 @@ fn bench(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
 }
 
 fn verify(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
-    let split = go_style::split(args, &Vocabulary::of(&VerifyFlags::command()))?;
-    let flags: VerifyFlags = typed_flags(&split.flags)?;
-    refuse_word(split.rest.into_iter().next())?;
-    let command = match split.word {
+    let (flags, mut words) = store_words(args)?;
+    let directory = words.next();
+    refuse_word(words.next())?;
+    let command = match directory {
         _ if flags.help => Command::VerifyHelp,
         Some(directory) => Command::Verify(directory.into()),
-        None => return Err(ArgsError::NoDirectory),
+        None => return Err(ArgsError::NoDirectory { command: "verify: a store's directory" }),
     };
     Ok(Parsed { command, warnings: Vec::new() })
+}
+
+fn repair(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
+    let (flags, mut words) = store_words(args)?;
+    let (from, to) = (words.next(), words.next());
+    refuse_word(words.next())?;
+    let command = match (from, to) {
+        _ if flags.help => Command::RepairHelp,
+        (Some(from), Some(to)) => Command::Repair(from.into(), to.into()),
+        _ => {
+            let command = "repair: a store's directory and that of the new one";
+            return Err(ArgsError::NoDirectory { command });
+        }
+    };
+    Ok(Parsed { command, warnings: Vec::new() })
+}
+
+/// What stands behind a command about stores: its flags, and directories.
+fn store_words(
+    args: Vec<OsString>,
+) -> Result<(StoreFlags, impl Iterator<Item = OsString>), ArgsError> {
+    let split = go_style::split(args, &Vocabulary::of(&StoreFlags::command()))?;
+    Ok((typed_flags(&split.flags)?, split.word.into_iter().chain(split.rest)))
 }
 
 fn refuse_word(word: Option<OsString>) -> Result<(), ArgsError> {

@@ -8,6 +8,7 @@ mod banner;
 mod bench;
 mod executor;
 mod log;
+mod repair;
 mod serve;
 mod signal;
 mod sim;
@@ -42,10 +43,14 @@ fn main() -> ExitCode {
         args::Command::SimHelp => args::sim_help(),
         args::Command::BenchHelp => args::bench_help(),
         args::Command::VerifyHelp => args::verify_help(),
+        args::Command::RepairHelp => args::repair_help(),
         args::Command::Version => format!("{}\n", args::version_line()),
         args::Command::Sim(options) => return sim::simulate(&options),
         args::Command::Verify(directory) => {
             return verify::verify_directory(&directory).unwrap_or_else(|error| fail(&error));
+        }
+        args::Command::Repair(from, to) => {
+            return repair::repair_directory(&from, &to).unwrap_or_else(|error| fail(&error));
         }
         args::Command::Bench(options) => {
             return match bench::bench(options) {

@@ -52,16 +52,19 @@ pub(crate) fn verify_directory(directory: &Path) -> Result<ExitCode, VerifyError
 }
 
 /// A line for each damage, and one for the whole.
-struct Findings<'a>(&'a Verified);
+pub(crate) struct Findings<'a>(pub(crate) &'a Verified);
 
 impl fmt::Display for Findings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Verified { info, channels, messages, missing, cut_frames, damage } = self.0;
+        let Verified { info, channels, messages, missing, lost, cut_frames, damage } = self.0;
         for damage in joined(damage) {
             writeln!(f, "{damage}")?;
         }
         if *cut_frames > 0 {
             writeln!(f, "{cut_frames} batches behind the end were never acknowledged")?;
+        }
+        if *lost > 0 {
+            writeln!(f, "{lost} messages were lost before this store was made by weirlog repair")?;
         }
         write!(f, "cluster {}, {} shards, ", info.cluster_id, info.shard_count)?;
         write!(f, "{channels} channels, {messages} messages: ")?;

@@ -242,6 +242,14 @@ fn verify(directory: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
+/// `weirlog repair` of a store: its exit code and what it says.
+fn repair(from: &Path, to: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weirlog"));
+    let output = command.arg("repair").args([from, to]).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
 /// A store is looked at whole, then with a flipped bit: `verify` names the message, and so does the log of a server that
 /// comes to read it, once.
 #[test]
@@ -266,6 +274,18 @@ fn a_flipped_bit_is_found_offline_and_while_serving() {
     assert!(lines[0].contains("checksum is wrong: channel \"bench.0\", messages "), "{text}");
     assert!(lines[1].ends_with(" 299 messages: 1 messages are missing"), "{text}");
     assert_eq!(verify(&data), (Some(1), text.clone()), "nothing was changed");
+
+    let copy = server.path("copy");
+    let (code, text) = repair(&data, &copy);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.ends_with(&format!("299 messages copied to {}\n", copy.display())), "{text}");
+    assert!(text.contains("checksum is wrong"), "{text}");
+    let (code, text) = verify(&copy);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("1 messages were lost before this store was made"), "{text}");
+    assert!(text.ends_with(" 299 messages: all is as it was written\n"), "{text}");
+    let (code, text) = repair(&data, &copy);
+    assert_eq!((code, text), (Some(1), format!("weirlog: {}: is there already\n", copy.display())));
 
     // The log of the first server is in the way of waiting for the second one's words.
     std::fs::remove_file(server.path("log")).unwrap();
@@ -305,5 +325,8 @@ fn what_is_no_store_is_not_looked_at_and_not_changed() {
     assert_eq!(code, Some(1));
     assert!(text.ends_with(": not a Weirlog store\n"), "{text}");
     assert_eq!(verify(&directory.path().join("absent")).0, Some(1));
+    let (code, text) = repair(directory.path(), &directory.path().join("copy"));
+    assert_eq!(code, Some(1));
+    assert!(text.ends_with(": not a Weirlog store\n"), "{text}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }

@@ -28,6 +28,15 @@ pub enum StateRecord {
         /// The first that is left; last + 1 if none is.
         first: Sequence,
     },
+    /// Messages that damage has cost: nobody looks for them any more, and their sequences are never given again.
+    Lost {
+        /// Their channel.
+        id: ChannelId,
+        /// The first of them.
+        first: Sequence,
+        /// The last of them.
+        last: Sequence,
+    },
     /// A client is registered.
     ClientOpened(Client),
     /// A client is forgotten.

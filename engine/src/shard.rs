@@ -22,6 +22,7 @@ use crate::log::batch::{BatchRun, Times};
 use crate::log::cache::FrameCache;
 use crate::log::segment::Segment;
 use crate::log::{FrameWrite, Log, Need, SealedBatch};
+use crate::ranges::Ranges;
 use crate::record::StateRecord;
 use crate::request::{Answer, Client, ClientKey, Sink, Subscribe, Ticket};
 use crate::storage::{ChannelSlots, Tuning};
@@ -40,6 +41,7 @@ mod reads;
 mod recovered;
 mod report;
 mod requests;
+mod salvage;
 mod space;
 mod turns;
 
@@ -100,6 +102,8 @@ pub struct Shard<D: Disk> {
     clients: BTreeMap<String, Client>,
     last_incarnation: u64,
     subscriptions: Subscriptions,
+    /// Messages that were lost in another store, of which this one is the copy.
+    lost: BTreeMap<ChannelId, Ranges>,
     rng: fastrand::Rng,
     clock: RetentionClock,
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::limits::ChannelLimitRules;
-use crate::recovery::recover;
+use crate::recovery::{Recovered, recover};
 use crate::runtime::{Doorbell, Runtime};
 use crate::shard::{Shard, ShardConfig};
 use crate::types::{Monotonic, ShardId};
@@ -30,8 +30,8 @@ mod tests;
 pub use prefetch::PREFETCH_MAX;
 pub use slots::ChannelSlots;
 pub use statistics::{CommitStatistics, Distribution};
-pub(crate) use store::find_store;
 pub use store::{StoreInfo, open_store};
+pub(crate) use store::{find_store, make_store};
 
 /// Bytes of recent messages that a core keeps in memory. Touching fresh memory for 64 MiB cost a tenth of the CPU of the
 /// first half million messages.
@@ -166,6 +166,19 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         slots: ChannelSlots,
         shards: &[ShardId],
     ) -> Result<Self, OpenError> {
+        Self::open_with(disk, runtime, info, config, slots, shards, |_| {}).await
+    }
+
+    /// The same; `change` may change what was found.
+    pub(crate) async fn open_with(
+        disk: D,
+        runtime: R,
+        info: &StoreInfo,
+        config: &StorageConfig,
+        slots: ChannelSlots,
+        shards: &[ShardId],
+        mut change: impl FnMut(&mut Recovered<D::File>),
+    ) -> Result<Self, OpenError> {
         let shard_config = ShardConfig {
             store: info.block(),
             limits: config.limits.clone(),
@@ -179,7 +192,8 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         let mut report = OpenReport::default();
         let mut opened = Vec::with_capacity(shards.len());
         for id in shards {
-            let recovered = recover(&disk, *id).await?;
+            let mut recovered = recover(&disk, *id).await?;
+            change(&mut recovered);
             report.cut_frames += recovered.verdict.cut_frames;
             let rng = rng.fork();
             let mut shard = Shard::new(*id, recovered, shard_config.clone(), rng, runtime.now());

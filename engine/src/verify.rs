@@ -8,6 +8,7 @@ use crate::error::{Damage, OpenError};
 use crate::limits::ChannelLimitRules;
 use crate::log::history::read_footer;
 use crate::log::segment::{Segment, SegmentState};
+use crate::ranges::Ranges;
 use crate::recovery::examine;
 use crate::recovery::replay::{ReplayFrame, Scanned, scan_segment};
 use crate::shard::{Shard, ShardConfig};
@@ -15,10 +16,6 @@ use crate::storage::{ChannelSlots, StoreInfo, Tuning, find_store};
 use crate::types::{
     ChannelId, ChannelLimits, FastMap, Now, Position, SegmentNumber, Sequence, ShardId,
 };
-
-mod ranges;
-
-use ranges::Ranges;
 
 /// What was found in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +28,8 @@ pub struct Verified {
     pub messages: u64,
     /// Messages that no limit has removed and that no whole record was found of.
     pub missing: u64,
+    /// Messages that were lost before, in the store of which this one is the copy.
+    pub lost: u64,
     /// Frames at the ends of logs that were never acknowledged: no damage.
     pub cut_frames: usize,
     /// Whatever is not as it was written, whether a message is lost by it or not.
@@ -47,8 +46,15 @@ pub async fn verify<D: Disk>(disk: &D, now: Now) -> Result<Verified, OpenError> 
         file: "store".into(),
         reason: "it is not there, and no segment repeats it".into(),
     })?;
-    let mut verified =
-        Verified { info, channels: 0, messages: 0, missing: 0, cut_frames: 0, damage: Vec::new() };
+    let mut verified = Verified {
+        info,
+        channels: 0,
+        messages: 0,
+        missing: 0,
+        lost: 0,
+        cut_frames: 0,
+        damage: Vec::new(),
+    };
     for shard in (0..verified.info.shard_count).map(ShardId) {
         verify_shard(disk, shard, now, &mut verified).await?;
     }
@@ -92,9 +98,14 @@ async fn verify_shard<D: Disk>(
         verified.channels += 1;
         let missing =
             findings.found.get(&kept.id).unwrap_or(&none).missing_of(kept.first.0, kept.last.0);
-        let missing_count = count(&missing);
+        let all_missing = count(&missing);
         verified.messages +=
-            kept.last.0.saturating_add(1).saturating_sub(kept.first.0) - missing_count;
+            kept.last.0.saturating_add(1).saturating_sub(kept.first.0) - all_missing;
+        let lost = shard.lost_of(kept.id).unwrap_or(&none);
+        let is_new = |(first, last)| lost.missing_of(first, last);
+        let missing: Vec<_> = missing.into_iter().flat_map(is_new).collect();
+        let missing_count = count(&missing);
+        verified.lost += count(&lost.iter().collect::<Vec<_>>());
         // Of a channel whose first messages are lost, recovery has moved the beginning behind them.
         let before = kept.first.0.saturating_sub(1);
         let lost_before =
@@ -131,7 +142,7 @@ fn ranges_of(damage: &[Damage]) -> FastMap<ChannelId, Ranges> {
 }
 
 /// Without limits, so that none removes anything, and without caches.
-fn config(info: &StoreInfo) -> ShardConfig {
+pub(crate) fn config(info: &StoreInfo) -> ShardConfig {
     let unlimited = ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() };
     ShardConfig {
         store: info.block(),
@@ -141,6 +152,19 @@ fn config(info: &StoreInfo) -> ShardConfig {
         checkpoint_bytes: u64::MAX,
         tuning: Tuning::default(),
     }
+}
+
+/// The frames of a segment that are part of the log, and whether all of it could be read.
+pub(crate) async fn frames_of<F: DiskFile>(
+    segment: &Segment<F>,
+    scanned: Scanned,
+) -> (Vec<ReplayFrame>, bool) {
+    let mut frames = Vec::new();
+    let (start, end) = (Position(crate::format::SEGMENT_HEADER_BYTES), segment.end);
+    let read = scan_segment(&*segment.file, scanned, start, end, &mut frames).await;
+    // What lies behind was never acknowledged, or is no part of the log any more.
+    frames.retain(|frame| frame.start() < end);
+    (frames, read.is_ok())
 }
 
 /// What the files of a shard hold.
@@ -156,13 +180,11 @@ impl Findings {
     async fn read<F: DiskFile>(&mut self, segment: &Segment<F>, scanned: Scanned) {
         let Scanned { number, generation, .. } = scanned;
         let (file, end) = (&*segment.file, segment.end);
-        let mut frames = Vec::new();
-        let start = Position(crate::format::SEGMENT_HEADER_BYTES);
-        if scan_segment(file, scanned, start, end, &mut frames).await.is_err() {
+        let (frames, is_read) = frames_of(segment, scanned).await;
+        if !is_read {
             self.note(number, "reading it failed");
         }
-        // What lies behind was never acknowledged, or is no part of the log any more.
-        for frame in frames.iter().filter(|frame| frame.start() < end) {
+        for frame in &frames {
             self.take(frame);
         }
         if segment.state == SegmentState::Sealed {

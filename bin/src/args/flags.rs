@@ -466,16 +466,16 @@ impl SimFlags {
     }
 }
 
-/// The flags of `weirlog verify`.
+/// The flags of `weirlog verify` and `weirlog repair`.
 #[derive(Debug, clap::Parser)]
 #[command(
-    name = "verify",
+    name = "store",
     rename_all = "snake_case",
     no_binary_name = true,
     args_override_self = true
 )]
 #[command(disable_help_flag = true, disable_version_flag = true)]
-pub(super) struct VerifyFlags {
+pub(super) struct StoreFlags {
     /// Print this text
     #[arg(long, visible_alias = "h", default_value = "false")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::bench::BenchOptions;
 use super::compatible::{MISSING_FEATURES, MOOT_FLAGS, MissingFeature};
-use super::flags::{ServeFlags, SimFlags, VerifyFlags};
+use super::flags::{ServeFlags, SimFlags, StoreFlags};
 use super::go_style;
 
 /// No line is longer.
@@ -21,6 +21,7 @@ Usage: weirlog [serve] [flags]     run the server
        weirlog sim [flags]         run the server in a simulator, see weirlog sim --help
        weirlog bench [flags]       put a server under load, see weirlog bench --help
        weirlog verify DIRECTORY    read a store that no server has open and tell what is damaged
+       weirlog repair DIRECTORY NEW    copy what is left of a damaged store to a new one
 
 Flags are those of nats-streaming-server. One dash or two are the same, and so are -cid x and
 -cid=x; a switch is -x, -x=true or -x=false. Durations: 100ms, 30s, 1m30s, 1.5h, 0. Sizes: 1048576,
@@ -38,6 +39,17 @@ Usage: weirlog verify DIRECTORY     read a store that no server has open, and ch
 Each record is read and checked. A line tells each damage, with the channel and the messages that
 are lost by it, if any are: a server leaves them out and serves the rest. The last line counts. The
 exit code is 1 if anything is not as it was written.
+
+Flags:
+";
+
+const REPAIR_HEAD: &str = "\
+Usage: weirlog repair DIRECTORY NEW     copy what can be read of a store to the directory NEW
+
+No server may have the store open; nothing in it is changed, and NEW must not be there. The copy has
+the same channels, sequences, times, clients and positions. What is damaged is told as by weirlog
+verify; messages that are lost leave gaps in the copy, which nobody misses there any more. Needs as
+much room again as the store takes. The exit code is 0 when NEW is there, whatever was lost.
 
 Flags:
 ";
@@ -71,7 +83,13 @@ pub(crate) fn bench_help() -> String {
 /// The help of the look at a store.
 #[must_use]
 pub(crate) fn verify_help() -> String {
-    command_help(VERIFY_HEAD, &VerifyFlags::command())
+    command_help(VERIFY_HEAD, &StoreFlags::command())
+}
+
+/// The help of the copy of what is left.
+#[must_use]
+pub(crate) fn repair_help() -> String {
+    command_help(REPAIR_HEAD, &StoreFlags::command())
 }
 
 fn command_help(head: &str, command: &clap::Command) -> String {
@@ -176,7 +194,7 @@ mod tests {
 
     #[test]
     fn no_line_is_too_wide() {
-        for line in [serve_help(), sim_help(), bench_help(), verify_help()]
+        for line in [serve_help(), sim_help(), bench_help(), verify_help(), repair_help()]
             .iter()
             .flat_map(|text| text.lines())
         {

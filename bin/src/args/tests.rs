@@ -323,6 +323,12 @@ fn commands() {
     assert_eq!(command(&["verify", "--", "-h"]), Command::Verify("-h".into()));
     assert_eq!(command(&["verify", "--help"]), Command::VerifyHelp);
     check_error(&["verify"], "verify: a store's directory must follow");
+    assert_eq!(command(&["repair", "a", "b"]), Command::Repair("a".into(), "b".into()));
+    assert_eq!(command(&["repair", "--help"]), Command::RepairHelp);
+    let both = "repair: a store's directory and that of the new one must follow";
+    check_error(&["repair"], both);
+    check_error(&["repair", "a"], both);
+    check_error(&["repair", "a", "b", "c"], "unexpected argument: \"c\" (see weirlog --help)");
     check_error(&["verify", "a", "b"], "unexpected argument: \"b\" (see weirlog --help)");
     check_error(
         &["-D", "verify"],

@@ -20,6 +20,7 @@ const CLIENT_CLOSED: u8 = 0x86;
 const SUBSCRIPTION: u8 = 0x87;
 const SUBSCRIPTION_REMOVED: u8 = 0x88;
 const POSITION: u8 = 0x89;
+const LOST: u8 = 0x8A;
 
 /// Appends a record's content.
 pub(crate) fn put_state(out: &mut Vec<u8>, record: &StateRecord) {
@@ -37,6 +38,12 @@ pub(crate) fn put_state(out: &mut Vec<u8>, record: &StateRecord) {
             out.push(TRIMMED);
             put_u64(out, id.0);
             put_u64(out, first.0);
+        }
+        StateRecord::Lost { id, first, last } => {
+            out.push(LOST);
+            put_u64(out, id.0);
+            put_u64(out, first.0);
+            put_u64(out, last.0);
         }
         StateRecord::ClientOpened(client) => {
             out.push(CLIENT_OPENED);
@@ -127,6 +134,7 @@ pub(crate) fn decode_state(content: &[u8]) -> DecodedState {
         CHANNEL_CREATED => created(&mut get),
         CHANNEL_DELETED => get.u64().map(|id| StateRecord::ChannelDeleted { id: ChannelId(id) }),
         TRIMMED => trimmed(&mut get),
+        LOST => lost(&mut get),
         CLIENT_OPENED => client(&mut get),
         CLIENT_CLOSED => client_key(&mut get).map(StateRecord::ClientClosed),
         SUBSCRIPTION => subscription(&mut get).map(StateRecord::Subscription),
@@ -145,6 +153,11 @@ fn created(get: &mut Reader<'_>) -> Option<StateRecord> {
 
 fn trimmed(get: &mut Reader<'_>) -> Option<StateRecord> {
     Some(StateRecord::Trimmed { id: ChannelId(get.u64()?), first: sequence(get)? })
+}
+
+fn lost(get: &mut Reader<'_>) -> Option<StateRecord> {
+    let (id, first, last) = (ChannelId(get.u64()?), sequence(get)?, sequence(get)?);
+    (first <= last).then_some(StateRecord::Lost { id, first, last })
 }
 
 /// A sequence with another after it: the greatest number is no message's.

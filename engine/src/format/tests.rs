@@ -269,6 +269,19 @@ fn states() -> Vec<StateRecord> {
     ]
 }
 
+fn lost() -> StateRecord {
+    StateRecord::Lost { id: ChannelId(1), first: Sequence(5), last: Sequence(7) }
+}
+
+/// Golden: it came later than the others.
+#[test]
+fn what_is_lost_has_these_bytes() {
+    let mut bytes = Vec::new();
+    put_state(&mut bytes, &lost());
+    let numbers = [1_u64, 5, 7].map(u64::to_le_bytes).concat();
+    assert_eq!(bytes, [&[0x8a], numbers.as_slice()].concat());
+}
+
 fn state_bytes() -> Vec<u8> {
     let mut out = Vec::new();
     for state in states() {
@@ -279,7 +292,7 @@ fn state_bytes() -> Vec<u8> {
 
 #[test]
 fn state_records_come_back_and_half_of_one_is_corrupt() {
-    for state in states() {
+    for state in states().into_iter().chain([lost()]) {
         let mut bytes = Vec::new();
         put_state(&mut bytes, &state);
         assert_eq!(decode_state(&bytes), DecodedState::Known(state.clone()));
@@ -305,6 +318,8 @@ fn a_state_record_with_the_greatest_number_for_a_sequence_is_corrupt() {
     let run = |first, count| PendingRun { first, count, redelivery_count: 0 };
     let records = [
         StateRecord::Trimmed { id: ChannelId(1), first: last },
+        StateRecord::Lost { id: ChannelId(1), first: Sequence(1), last },
+        StateRecord::Lost { id: ChannelId(1), first: Sequence(2), last: Sequence(1) },
         position(last, Vec::new()),
         position(Sequence(1), vec![run(last, 0)]),
         position(Sequence(1), vec![run(last.previous(), 2)]),

@@ -7,7 +7,7 @@ use crate::checkpoint::{ChannelNote, CheckpointHead, CheckpointWriter, SegmentNo
 use crate::disk::Disk;
 use crate::log::segment::SegmentState;
 use crate::record::StateRecord;
-use crate::types::{Index, Now};
+use crate::types::{Index, Now, Sequence};
 
 /// A checkpoint to be written.
 #[derive(Debug)]
@@ -109,10 +109,7 @@ impl<D: Disk> Shard<D> {
             frames: self.frames.clone(),
         };
         let mut writer = CheckpointWriter::new(&head);
-        for client in self.clients.values() {
-            writer.state(&StateRecord::ClientOpened(client.clone()));
-        }
-        self.subscriptions.snapshot(|record| writer.state(&record));
+        self.snapshot(|record| writer.state(&record));
         for place in self.channels.places() {
             let channel = self.channels.in_place(place).expect("listed just now");
             writer.channel(&ChannelNote {
@@ -130,6 +127,20 @@ impl<D: Disk> Shard<D> {
         self.checkpoints.taken =
             Some(CheckpointWork { number, as_of: end.index, bytes: writer.finish() });
         true
+    }
+
+    /// The state records that make all of the state but channels and their messages. Which messages are lost stands
+    /// behind the channels: see [`Shard::new`].
+    pub(super) fn snapshot(&self, mut out: impl FnMut(StateRecord)) {
+        for client in self.clients.values() {
+            out(StateRecord::ClientOpened(client.clone()));
+        }
+        for (id, lost) in &self.lost {
+            for (first, last) in lost.iter() {
+                out(StateRecord::Lost { id: *id, first: Sequence(first), last: Sequence(last) });
+            }
+        }
+        self.subscriptions.snapshot(out);
     }
 
     fn segment_notes(&self, last: Index) -> Vec<SegmentNote> {

@@ -18,6 +18,7 @@ use crate::index::frames::FrameList;
 use crate::index::runs::Run;
 use crate::log::Log;
 use crate::log::cache::FrameCache;
+use crate::ranges::Ranges;
 use crate::record::StateRecord;
 use crate::recovery::Recovered;
 use crate::recovery::replay::{ReplayFrame, ReplayRun};
@@ -37,6 +38,7 @@ struct Rebuilding {
     clients: BTreeMap<ClientKey, Client>,
     last_incarnation: u64,
     subscriptions: Recovering,
+    lost: BTreeMap<ChannelId, Ranges>,
     damage: Vec<Damage>,
     /// The newest message's time, as the wall clock said.
     newest_time: Timestamp,
@@ -58,6 +60,7 @@ impl Rebuilding {
             clients: BTreeMap::new(),
             last_incarnation: checkpoint.head.last_incarnation,
             subscriptions: Recovering::default(),
+            lost: BTreeMap::new(),
             damage: Vec::new(),
             frames: checkpoint.head.frames.clone(),
             newest_time: Timestamp(0),
@@ -91,10 +94,18 @@ impl Rebuilding {
             StateRecord::ChannelDeleted { id } => {
                 self.deleted.insert(*id);
                 self.channels.remove(*id);
+                self.lost.remove(id);
             }
             StateRecord::Trimmed { id, first } => {
                 if let Some(channel) = self.channels.get_mut(*id) {
                     channel.trim_before(*first, &self.frames, |_| {});
+                    channel.last = channel.last.max(first.previous());
+                }
+            }
+            StateRecord::Lost { id, first, last } => {
+                if let Some(channel) = self.channels.get_mut(*id) {
+                    channel.last = channel.last.max(*last);
+                    self.lost.entry(*id).or_default().add(first.0, last.0);
                 }
             }
             StateRecord::ClientOpened(client) => {
@@ -289,6 +300,7 @@ impl<D: Disk> Shard<D> {
                 .collect(),
             last_incarnation: state.last_incarnation,
             subscriptions: state.subscriptions.finish(),
+            lost: state.lost,
             rng,
             // Messages are stamped by the wall clock, which may have jumped: their time counts only where there is no
             // other, before the first hint.

@@ -140,6 +140,7 @@ impl<D: Disk> Shard<D> {
             channel.trim_before(after, &self.frames, |gone| note_gone(segments, gone));
         }
         self.trimmed.remove(&id);
+        self.lost.remove(&id);
     }
 
     /// What limits removed is logged before its space is used again.

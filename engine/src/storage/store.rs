@@ -67,6 +67,12 @@ pub async fn open_store<D: Disk>(disk: &D, config: &StorageConfig) -> Result<Sto
     Ok(StoreInfo::of(block))
 }
 
+/// Makes the `store` file of a copy.
+pub(crate) async fn make_store<D: Disk>(disk: &D, info: &StoreInfo) -> Result<(), OpenError> {
+    refuse_foreign(disk).await?;
+    write_store(disk, &info.block()).await
+}
+
 /// What the `store` file says, or the segments in its place; `None` if there is no store.
 pub(crate) async fn find_store<D: Disk>(disk: &D) -> Result<Option<StoreInfo>, OpenError> {
     let block = match read_store(disk).await? {

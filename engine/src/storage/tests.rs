@@ -21,6 +21,7 @@ mod damage;
 mod failing;
 mod limits;
 mod reads;
+mod repair;
 mod totals;
 mod verify;
 mod world;

@@ -11,10 +11,10 @@ use crate::log::segment::segment_path;
 use crate::types::{Now, SegmentNumber};
 use crate::verify::{Verified, verify};
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
 /// A store with clustered, sealed and open segments, stopped cleanly: its files, and what is in it.
-fn stopped() -> (Files, Published) {
+pub(super) fn stopped() -> (Files, Published) {
     let (mut world, group, storage) = World::filled(21, 1_200);
     world.idle(&storage, &group, 20_000);
     world.publish(&storage, &group, 100);
@@ -30,7 +30,7 @@ fn stopped() -> (Files, Published) {
 }
 
 /// A new disk with these files.
-fn restored(files: &Files) -> (SimExecutor, SimDisk) {
+pub(super) fn restored(files: &Files) -> (SimExecutor, SimDisk) {
     let executor = SimExecutor::new(1);
     let disk = SimDisk::new(executor.runtime(), 1);
     executor.block_on(async {
@@ -47,16 +47,16 @@ fn restored(files: &Files) -> (SimExecutor, SimDisk) {
     (executor, disk)
 }
 
-fn verified(executor: &SimExecutor, disk: &SimDisk) -> Result<Verified, OpenError> {
+pub(super) fn verified(executor: &SimExecutor, disk: &SimDisk) -> Result<Verified, OpenError> {
     executor.block_on(verify(disk, Now::default()))
 }
 
-fn contents(disk: &SimDisk) -> Files {
+pub(super) fn contents(disk: &SimDisk) -> Files {
     disk.paths().into_iter().map(|path| (path.clone(), disk.peek(&path).unwrap())).collect()
 }
 
 /// How many messages a server does not serve; each one it serves is right.
-fn lost(executor: &SimExecutor, disk: &SimDisk, published: &Published) -> u64 {
+pub(super) fn lost(executor: &SimExecutor, disk: &SimDisk, published: &Published) -> u64 {
     let group = executor.group();
     let storage = executor.block_on(open(disk, &group, &config())).unwrap();
     let mut lost = 0;

@@ -1,22 +1,27 @@
 //! Sets of numbers as ranges.
 
 /// Ranges of numbers, ends included. What is added in order takes the memory of its gaps only.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Ranges {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ranges {
     ranges: Vec<(u64, u64)>,
 }
 
 impl Ranges {
     /// Adds `first..=last`.
-    pub(super) fn add(&mut self, first: u64, last: u64) {
+    pub(crate) fn add(&mut self, first: u64, last: u64) {
         match self.ranges.last_mut() {
             Some(behind) if behind.1.checked_add(1) == Some(first) => behind.1 = last,
             _ => self.ranges.push((first, last)),
         }
     }
 
+    /// The ranges, as they were added.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.ranges.iter().copied()
+    }
+
     /// What of `first..=last` is not in it, in order.
-    pub(super) fn missing_of(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
+    pub(crate) fn missing_of(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let mut sorted = self.ranges.clone();
         sorted.sort_unstable();
         let mut missing = Vec::new();
