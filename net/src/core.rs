@@ -7,6 +7,7 @@
 mod access;
 mod barrier;
 mod delivery;
+mod departures;
 mod hub;
 mod leave_taking;
 mod lookahead;
@@ -261,10 +262,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.hub.closed.push(gone);
         }
         self.hub.unacked_bytes -= session.unacked_bytes;
-        for (index, subscription) in session.subscriptions.take_all() {
-            let subscriber = crate::ids::Subscriber { connection: id, index };
-            self.hub.forget_interest(subscriber, subscription);
-        }
+        self.hub.depart(id, session.subscriptions.take_all(), now);
         for (core, mut credit) in session.held_credits {
             credit.connection = None;
             self.hub.push_credit(core, credit);
@@ -313,6 +311,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 TimerEvent::Crowded(id) => self.end_pause(id),
                 TimerEvent::Authentication(id) => self.check_credentials_came(id),
                 TimerEvent::Write(id, sent_total) => self.hub.check_write(id, sent_total, now),
+                TimerEvent::Departures => self.hub.go_on_departing(now),
                 TimerEvent::LameDuck => self.take_leave(now),
                 TimerEvent::Stan(call) => self.on_stan_timer(call, now),
             }

@@ -20,6 +20,7 @@ mod clustering;
 mod damage;
 mod failing;
 mod limits;
+mod moments;
 mod reads;
 mod repair;
 mod totals;

@@ -26,6 +26,7 @@ use crate::stan::TimerCall;
 use crate::stan::subjects::Subjects;
 use crate::timers::Timers;
 
+use super::departures::Departures;
 use super::routing::Found;
 
 /// What a timer is for.
@@ -39,6 +40,8 @@ pub enum TimerEvent {
     Authentication(ConnectionId),
     /// Look whether a write has made progress since so many bytes were sent.
     Write(ConnectionId, u64),
+    /// Let more subscriptions go whose connections are gone.
+    Departures,
     /// Close those clients whose turn it is.
     LameDuck,
     /// STAN's.
@@ -162,6 +165,8 @@ pub struct Hub {
     pub(crate) unacked_bytes: usize,
     /// Connections that wait because all together have published too much.
     pub(crate) starved: Vec<ConnectionId>,
+    /// Subscriptions whose connections are gone.
+    pub(crate) departures: Departures,
     /// Connections with something to write, or to be closed.
     pub(crate) flushes: Vec<ConnectionId>,
     /// Connections whose input may be processed further.
@@ -205,6 +210,7 @@ impl Hub {
             windows: Windows::default(),
             unacked_bytes: 0,
             starved: Vec::new(),
+            departures: Departures::default(),
             flushes: Vec::new(),
             wakes: Vec::new(),
             notices: Vec::new(),

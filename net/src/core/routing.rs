@@ -278,7 +278,7 @@ impl Hub {
         self.forget_interest(subscriber, subscription);
     }
 
-    /// Removes all subscriptions of a connection that is no longer among the sessions.
+    /// Forgets a subscription that its connection no longer has, and tells the other cores.
     pub(crate) fn forget_interest(&mut self, subscriber: Subscriber, subscription: Subscription) {
         self.tally.removed += 1;
         let Subscription { subject, queue, .. } = subscription;

@@ -20,6 +20,30 @@ fn a_message_reaches_plain_and_wildcard_subscribers() {
     );
 }
 
+/// A client with a million subscriptions that went held its core for 1.8 s.
+#[test]
+fn many_subscriptions_of_one_that_goes_leave_some_at_a_time() {
+    let mut town = Town::new(2, |_| {});
+    let (peer, member, publisher) = (town.enter(0), town.enter(0), town.enter(1));
+    let subscriptions: String =
+        (0..5_000).map(|at| format!("SUB work.{at} group {at}\r\n")).collect();
+    town.say(peer, subscriptions);
+    town.say(member, "SUB work.* group 1\r\n");
+    let removed = town.cores[0].hub.tally.removed;
+    let now = town.now();
+    town.cores[0].connection_closed(peer.id, now);
+    let removed_at_once = town.cores[0].hub.tally.removed - removed;
+    assert!((1..=1_024).contains(&removed_at_once), "{removed_at_once}");
+    // Whose turn has not come takes nothing from those who are there.
+    for _ in 0..40 {
+        town.tell(publisher, "PUB work.4999 1\r\nx\r\n");
+        town.carry(1);
+    }
+    town.settle();
+    assert_eq!(town.heard(member).matches("MSG").count(), 40);
+    assert_eq!(town.cores[0].hub.tally.removed - removed, 5_000);
+}
+
 #[test]
 fn without_connect_everything_is_answered() {
     let mut town = Town::new(1, |_| {});

@@ -1,0 +1,124 @@
+//! A log whose segments are used again and again, ended at any moment by a kill or by power failing: what was committed
+//! is there, what was served stays, and nothing counts as damaged.
+
+use super::*;
+
+const MESSAGES_MAX: u64 = 10;
+
+/// A disk through its lives, and what is known of its channels.
+struct Lives {
+    executor: SimExecutor,
+    disk: SimDisk,
+    rng: fastrand::Rng,
+    seed: u64,
+    config: StorageConfig,
+    /// What was published, by channel and sequence.
+    published: BTreeMap<(String, u64), Vec<u8>>,
+    /// The last committed sequence of each channel.
+    committed: BTreeMap<String, u64>,
+}
+
+impl Lives {
+    fn new(seed: u64) -> Self {
+        let executor = SimExecutor::new(seed);
+        let disk = SimDisk::new(executor.runtime(), seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let limits = ChannelLimits { messages_max: MESSAGES_MAX, ..ChannelLimits::default() };
+        // With rare checkpoints too.
+        let tail_bytes_max = if rng.bool() { 1 << 20 } else { 16 << 20 };
+        let tuning = Tuning { tail_bytes_max, ..Tuning::small() };
+        let config = StorageConfig { limits: limits.into(), tuning, ..config() };
+        let (published, committed) = (BTreeMap::new(), BTreeMap::new());
+        Self { executor, disk, rng, seed, config, published, committed }
+    }
+
+    /// Publishes for a while, and ends at some moment: by a kill, or by power failing.
+    fn live(&mut self) {
+        let group = self.executor.group();
+        let opened = open(&self.disk, &group, &self.config);
+        let storage = self.executor.block_on(opened).unwrap();
+        for _ in 0..self.rng.u32(1..60) {
+            let mut last = Vec::new();
+            for _ in 0..self.rng.u32(1..8) {
+                let channel = format!("c{}", self.rng.u32(..3));
+                let payload = vec![self.rng.u8(..); self.rng.usize(2_000..6_000)];
+                let (shard, index, sequence) = publish(&storage, &group, &channel, &payload);
+                self.published.insert((channel.clone(), sequence.0), payload);
+                last.push((channel, shard, index, sequence));
+            }
+            storage.pump();
+            if self.rng.u8(..4) > 0 {
+                for (channel, shard, index, sequence) in last {
+                    self.executor.block_on(committed(&storage, &group, shard, index));
+                    self.committed.insert(channel, sequence.0);
+                }
+            }
+            self.executor.run_for(Duration::from_micros(self.rng.u64(..300)));
+        }
+        group.kill();
+        drop(storage);
+    }
+
+    fn power_fails(&mut self) {
+        self.disk = self.disk.crash(&mut self.rng);
+    }
+
+    /// What a server without limits serves: nothing that limits removed from its files is missed.
+    fn served(&self) -> BTreeMap<(String, u64), Vec<u8>> {
+        let group = self.executor.group();
+        let limits = ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() };
+        let config = StorageConfig { limits: limits.into(), ..self.config.clone() };
+        let storage = self.executor.block_on(open(&self.disk, &group, &config)).unwrap();
+        let seed = self.seed;
+        assert_eq!(storage.report().damage, [], "seed {seed}");
+        let mut served = BTreeMap::new();
+        for channel in ["c0", "c1", "c2"] {
+            let read = read_from(&storage, &group, channel, StartAt::First);
+            let inbox = self.executor.block_on(read);
+            let first = inbox.messages.first().map_or(1, |message| message.0);
+            for (at, (sequence, payload, _)) in inbox.messages.into_iter().enumerate() {
+                assert_eq!(sequence, first + at as u64, "seed {seed}: {channel} is dense");
+                let known = self.published.get(&(channel.to_owned(), sequence));
+                assert_eq!(known, Some(&payload), "seed {seed}: {channel} {sequence}");
+                served.insert((channel.to_owned(), sequence), payload);
+            }
+            let committed = self.committed.get(channel).copied().unwrap_or(0);
+            let last = served.keys().filter(|key| key.0 == channel).map(|key| key.1).max();
+            let last = last.unwrap_or(0);
+            assert!(last >= committed, "seed {seed}: {channel} {committed} was acked");
+            // More may have been committed than was heard of, and limits have made room for it.
+            let kept = last - first.min(last) + 1;
+            assert!(kept >= last.min(MESSAGES_MAX), "seed {seed}: {channel} has {first} to {last}");
+        }
+        for shard in [ShardId(0), ShardId(1)] {
+            assert_eq!(storage.with(shard, |s| s.take_damage()), [], "seed {seed}");
+        }
+        group.kill();
+        served
+    }
+}
+
+#[test]
+fn what_was_committed_is_there_and_what_was_served_stays() {
+    for seed in 0..150 {
+        let mut lives = Lives::new(seed);
+        for _ in 0..3 {
+            lives.live();
+            let is_kill = lives.rng.bool();
+            if !is_kill {
+                lives.power_fails();
+            }
+            let served = lives.served();
+            lives.power_fails();
+            let again = lives.served();
+            for key in served.keys() {
+                assert!(again.contains_key(key), "seed {seed}: {key:?} was served before");
+            }
+            // A sequence that nobody heard of may be given again.
+            lives.published.retain(|key, _| again.contains_key(key));
+            for (channel, sequence) in again.keys() {
+                lives.committed.insert(channel.clone(), *sequence);
+            }
+        }
+    }
+}
