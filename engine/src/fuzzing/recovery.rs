@@ -22,6 +22,7 @@ use crate::shard::{Dispatched, Shard};
 use crate::sim::{Chance, Faults, SimDisk, SimExecutor, SimRuntime};
 use crate::storage::{ChannelSlots, Storage, StorageConfig, Tuning, open_store};
 use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
+use crate::verify::{Verified, verify};
 
 type SimStorage = Storage<SimDisk, SimRuntime>;
 
@@ -88,6 +89,7 @@ fn check(
     let executor = SimExecutor::new(1);
     let disk = new_disk(&executor);
     executor.block_on(write_files(&disk, files));
+    let looked_at = look_at(&executor, &disk);
     let mut published = store.published.clone();
     let mut before: Option<Served> = None;
     for life in 0..2 {
@@ -99,6 +101,10 @@ fn check(
         for (key, payload) in &served {
             let known = published.get(key).is_some_and(|payloads| payloads.contains(payload));
             assert!(known, "{key:?} was not published as this: {payload:?} {damages:?}");
+        }
+        if life == 0 && extent != Extent::More {
+            let looked_at = looked_at.as_ref().expect("it opens").messages;
+            assert_eq!(looked_at, served.len() as u64, "verify and server agree: {damages:?}");
         }
         let missing = store.committed.iter().find(|key| !served.contains_key(*key));
         let mut reported = storage.report().damage.clone();
@@ -131,6 +137,16 @@ fn check(
         executor.block_on(storage.close());
         group.kill();
     }
+}
+
+/// What `verify` finds. It changes nothing.
+fn look_at(executor: &SimExecutor, disk: &SimDisk) -> Result<Verified, OpenError> {
+    let before = read_files(disk);
+    let group = executor.group();
+    let found = executor.block_on(verify(disk, group.now()));
+    group.kill();
+    assert!(read_files(disk) == before, "verify changes nothing");
+    found
 }
 
 fn make_stores() -> Vec<Store> {

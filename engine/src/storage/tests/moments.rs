@@ -24,8 +24,8 @@ impl Lives {
         let disk = SimDisk::new(executor.runtime(), seed);
         let mut rng = fastrand::Rng::with_seed(seed);
         let limits = ChannelLimits { messages_max: MESSAGES_MAX, ..ChannelLimits::default() };
-        // With rare checkpoints too.
-        let tail_bytes_max = if rng.bool() { 1 << 20 } else { 16 << 20 };
+        // With rare checkpoints too, and without any.
+        let tail_bytes_max = [1 << 20, 16 << 20, 1 << 30][rng.usize(..3)];
         let tuning = Tuning { tail_bytes_max, ..Tuning::small() };
         let config = StorageConfig { limits: limits.into(), tuning, ..config() };
         let (published, committed) = (BTreeMap::new(), BTreeMap::new());
