@@ -7,26 +7,22 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
-use weirlog_engine::disk::lock::{holds_store, lock_directory};
 use weirlog_engine::error::OpenError;
 use weirlog_engine::repair::{RepairError as EngineError, repair};
 use weirlog_engine::storage::Tuning;
 
 use crate::executor;
-use crate::verify::Findings;
+use crate::verify::{Findings, VerifyError, lock_store};
 
 /// Why there is no new store.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RepairError {
-    /// There is nothing of ours.
-    #[error("{0}: not a Weirlog store")]
-    NoStore(String),
     /// Something is where the new store is to be, or where it is made.
     #[error("{0}: is there already")]
     Occupied(String),
-    /// A server has the store.
+    /// There is no store, or a server has it.
     #[error(transparent)]
-    Locked(#[from] OpenError),
+    Store(#[from] VerifyError),
     /// It cannot be read at all, or the new one takes no more.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -51,15 +47,11 @@ pub(crate) enum RepairError {
 /// # Errors
 /// See [`RepairError`]. What was copied until then stays in the directory with `.unfinished` behind its name.
 pub(crate) fn repair_directory(from: &Path, to: &Path) -> Result<ExitCode, RepairError> {
-    // Before the lock, which would make a directory that is not there.
-    if !holds_store(from) {
-        return Err(RepairError::NoStore(from.display().to_string()));
-    }
+    let _lock = lock_store(from)?;
     let unfinished = unfinished(to);
     if let Some(path) = [to, unfinished.as_path()].into_iter().find(|path| path.exists()) {
         return Err(RepairError::Occupied(path.display().to_string()));
     }
-    let _lock = lock_directory(from)?;
     fs::create_dir(&unfinished).map_err(|reason| directory_error(&unfinished, reason))?;
     let roots = (from.to_owned(), unfinished.clone());
     let repaired = executor::run("weirlog-repair", || async move {

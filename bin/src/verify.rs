@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use weirlog_engine::disk::dma::{DmaDisk, GlommioRuntime};
-use weirlog_engine::disk::lock::{holds_store, lock_directory};
+use weirlog_engine::disk::lock::{DirectoryLock, holds_store, lock_directory};
 use weirlog_engine::error::{Damage, OpenError};
 use weirlog_engine::runtime::Runtime as _;
 use weirlog_engine::verify::{Verified, verify};
@@ -35,11 +35,7 @@ pub(crate) enum VerifyError {
 /// # Errors
 /// See [`VerifyError`].
 pub(crate) fn verify_directory(directory: &Path) -> Result<ExitCode, VerifyError> {
-    // Before the lock, which would make a directory that is not there.
-    if !holds_store(directory) {
-        return Err(VerifyError::NoStore(directory.display().to_string()));
-    }
-    let _lock = lock_directory(directory)?;
+    let _lock = lock_store(directory)?;
     let root = directory.to_owned();
     let verified = executor::run("weirlog-verify", || async move {
         let disk = DmaDisk::new(&root).await?;
@@ -49,6 +45,18 @@ pub(crate) fn verify_directory(directory: &Path) -> Result<ExitCode, VerifyError
     write!(io::stdout().lock(), "{}", Findings(&verified))?;
     let is_whole = verified.damage.is_empty() && verified.missing == 0;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Keeps servers from the store in `directory`.
+///
+/// # Errors
+/// There is none, or a server has it.
+pub(crate) fn lock_store(directory: &Path) -> Result<DirectoryLock, VerifyError> {
+    // Before the lock, which would make a directory that is not there.
+    if !holds_store(directory) {
+        return Err(VerifyError::NoStore(directory.display().to_string()));
+    }
+    Ok(lock_directory(directory)?)
 }
 
 /// A line for each damage, and one for the whole.

@@ -234,20 +234,20 @@ fn a_load_counts_what_is_published_and_delivered() {
     assert!(text.starts_with("weirlog: cannot connect to 127.0.0.1:1: "), "{text}");
 }
 
-/// `weirlog verify` on a server's store: its exit code and what it says.
-fn verify(directory: &Path) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weirlog"));
-    let output = command.arg("verify").arg(directory).output().unwrap();
+/// A command about stores: its exit code and what it says.
+fn about_store(command: &str, directories: &[&Path]) -> (Option<i32>, String) {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_weirlog"));
+    let output = process.arg(command).args(directories).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// `weirlog repair` of a store: its exit code and what it says.
+fn verify(directory: &Path) -> (Option<i32>, String) {
+    about_store("verify", &[directory])
+}
+
 fn repair(from: &Path, to: &Path) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weirlog"));
-    let output = command.arg("repair").args([from, to]).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
+    about_store("repair", &[from, to])
 }
 
 /// A store is looked at whole, then with a flipped bit: `verify` names the message, and so does the log of a server that

@@ -11,12 +11,12 @@ use crate::format;
 use crate::log::history::read_window;
 use crate::log::scan::{FoundFrame, FrameAt, frame_at};
 use crate::log::segment::Segment;
-use crate::recovery::examine;
-use crate::recovery::replay::{ReplayFrame, Scanned};
+use crate::recovery::replay::ReplayFrame;
+use crate::recovery::{examine, recover};
 use crate::runtime::Runtime;
-use crate::shard::Shard;
-use crate::storage::{ChannelSlots, Storage, StorageConfig, StoreInfo, Tuning, make_store};
-use crate::types::{ChannelId, ChannelLimits, Content, Index, Sequence, ShardId, Timestamp};
+use crate::shard::{Shard, ShardConfig};
+use crate::storage::{OpenReport, Storage, StoreInfo, Tuning, make_store};
+use crate::types::{ChannelId, Content, Index, Sequence, ShardId, Timestamp};
 use crate::verify::{Verified, config, frames_of, verify};
 
 /// More than this is not on its way to the new store at once.
@@ -78,32 +78,21 @@ async fn repair_shard<D: Disk, R: Runtime>(
     if original.channel_count() == 0 && original.clients().is_empty() {
         return Ok(0);
     }
-    let state = original.state_of_copy(now);
-    let unlimited = ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() };
-    let config = StorageConfig {
-        cluster_id: info.cluster_id.clone(),
-        shard_count: Some(info.shard_count),
-        payload_size_bytes_max: 0,
-        channels_max: 0,
-        limits: unlimited.into(),
-        seed: u64::from(id.0),
-        tuning,
-    };
-    let slots = ChannelSlots::new(0);
-    let (disk, own, ids) = (target.clone(), runtime.clone(), [id]);
-    let storage = Storage::open_with(disk, own, info, &config, slots, &ids, |recovered| {
-        recovered.checkpoint = state.clone();
-    });
-    let mut copy = Copy { storage: storage.await?, runtime, id, appended: Index(0), messages: 0 };
+    let mut recovered = recover(target, id).await?;
+    recovered.checkpoint = original.state_of_copy(now);
+    let checkpoint_bytes = tuning.checkpoint_bytes(info.shard_count);
+    let own_config = ShardConfig { checkpoint_bytes, tuning, ..config(info) };
+    let mut random = fastrand::Rng::with_seed(u64::from(id.0));
+    let copied = Shard::new(id, recovered, own_config, random.fork(), now);
+    let (disk, own, report) = (target.clone(), runtime.clone(), OpenReport::default());
+    let storage = Storage::over(disk, own, random, vec![copied], report);
+    let mut copy = Copy { storage, runtime, id, appended: Index(0), messages: 0 };
     copy.storage.with(id, Shard::begin_copy);
     let mut segments: Vec<_> = original.segments.iter().collect();
     // One that was rewritten has a later number than those behind it.
     segments.sort_by_key(|(number, segment)| (segment.last_index, **number));
     for (number, segment) in segments {
-        let (number, generation) = (*number, segment.generation);
-        let scanned =
-            Scanned { number, generation, frame_size_bytes_max: info.frame_size_bytes_max };
-        let (frames, _) = frames_of(segment, scanned).await;
+        let (frames, _) = frames_of(*number, segment, info.frame_size_bytes_max).await;
         for frame in &frames {
             copy.frame(&original, segment, frame).await?;
         }

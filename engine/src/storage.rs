@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::limits::ChannelLimitRules;
-use crate::recovery::{Recovered, recover};
+use crate::recovery::recover;
 use crate::runtime::{Doorbell, Runtime};
 use crate::shard::{Shard, ShardConfig};
 use crate::types::{Monotonic, ShardId};
@@ -74,6 +74,11 @@ impl Tuning {
             tail_bytes_max: 1 << 20,
             frame_size_bytes_min: 64 << 10,
         }
+    }
+
+    /// Bytes of a shard's log between two checkpoints.
+    pub(crate) fn checkpoint_bytes(&self, shard_count: u16) -> u64 {
+        self.tail_bytes_max / u64::from(shard_count) / 2
     }
 
     /// The size of the segment after one of `size_bytes`, the first one's if there is none; the segments before have
@@ -166,25 +171,12 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         slots: ChannelSlots,
         shards: &[ShardId],
     ) -> Result<Self, OpenError> {
-        Self::open_with(disk, runtime, info, config, slots, shards, |_| {}).await
-    }
-
-    /// The same; `change` may change what was found.
-    pub(crate) async fn open_with(
-        disk: D,
-        runtime: R,
-        info: &StoreInfo,
-        config: &StorageConfig,
-        slots: ChannelSlots,
-        shards: &[ShardId],
-        mut change: impl FnMut(&mut Recovered<D::File>),
-    ) -> Result<Self, OpenError> {
         let shard_config = ShardConfig {
             store: info.block(),
             limits: config.limits.clone(),
             slots,
             cache_bytes: (CACHE_BYTES_A_CORE / shards.len().max(1)).max(4 << 20),
-            checkpoint_bytes: config.tuning.tail_bytes_max / u64::from(info.shard_count) / 2,
+            checkpoint_bytes: config.tuning.checkpoint_bytes(info.shard_count),
             tuning: config.tuning,
         };
         let first = shards.first().map_or(0, |shard| u64::from(shard.0));
@@ -192,20 +184,30 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         let mut report = OpenReport::default();
         let mut opened = Vec::with_capacity(shards.len());
         for id in shards {
-            let mut recovered = recover(&disk, *id).await?;
-            change(&mut recovered);
+            let recovered = recover(&disk, *id).await?;
             report.cut_frames += recovered.verdict.cut_frames;
             let rng = rng.fork();
             let mut shard = Shard::new(*id, recovered, shard_config.clone(), rng, runtime.now());
             report.damage.extend(shard.take_damage());
             report.channels += shard.channel_count();
-            opened.push(RefCell::new(shard));
+            opened.push(shard);
         }
+        Ok(Self::over(disk, runtime, rng, opened, report))
+    }
+
+    /// Over these shards, in the order of their numbers, which are no other core's.
+    pub(crate) fn over(
+        disk: D,
+        runtime: R,
+        rng: fastrand::Rng,
+        shards: Vec<Shard<D>>,
+        report: OpenReport,
+    ) -> Self {
         let core = CoreStorage {
             disk,
             runtime,
-            ids: shards.to_vec(),
-            shards: opened,
+            ids: shards.iter().map(Shard::id).collect(),
+            shards: shards.into_iter().map(RefCell::new).collect(),
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
             reads_in_flight: Cell::new(0),
@@ -222,7 +224,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         };
         let storage = Self { core: Rc::new(core), report };
         storage.pump();
-        Ok(storage)
+        storage
     }
 
     /// What recovery found.

@@ -78,10 +78,7 @@ async fn verify_shard<D: Disk>(
         Shard::new(id, recovered, config(info), fastrand::Rng::with_seed(0), now);
     let told = shard.take_damage();
     for (number, segment) in &shard.segments {
-        let frame_size_bytes_max = info.frame_size_bytes_max;
-        let generation = segment.generation;
-        let scanned = Scanned { number: *number, generation, frame_size_bytes_max };
-        findings.read(segment, scanned).await;
+        findings.read(*number, segment, info.frame_size_bytes_max).await;
     }
     findings.damage.retain_mut(|damage| {
         let Some(kept) = shard.kept_channel(damage.channel) else {
@@ -98,18 +95,17 @@ async fn verify_shard<D: Disk>(
         verified.channels += 1;
         let missing =
             findings.found.get(&kept.id).unwrap_or(&none).missing_of(kept.first.0, kept.last.0);
-        let all_missing = count(&missing);
+        let all_missing = count(missing.iter().copied());
         verified.messages +=
             kept.last.0.saturating_add(1).saturating_sub(kept.first.0) - all_missing;
         let lost = shard.lost_of(kept.id).unwrap_or(&none);
         let is_new = |(first, last)| lost.missing_of(first, last);
         let missing: Vec<_> = missing.into_iter().flat_map(is_new).collect();
-        let missing_count = count(&missing);
-        verified.lost += count(&lost.iter().collect::<Vec<_>>());
+        let missing_count = count(missing.iter().copied());
+        verified.lost += count(lost.iter());
         // Of a channel whose first messages are lost, recovery has moved the beginning behind them.
         let before = kept.first.0.saturating_sub(1);
-        let lost_before =
-            before - count(&told.get(&kept.id).unwrap_or(&none).missing_of(1, before));
+        let lost_before = before - count(told.get(&kept.id).unwrap_or(&none).missing_of(1, before));
         verified.missing += missing_count + lost_before;
         let known = known.get(&kept.id).unwrap_or(&none);
         let untold = missing.into_iter().flat_map(|(first, last)| known.missing_of(first, last));
@@ -128,8 +124,8 @@ async fn verify_shard<D: Disk>(
     Ok(())
 }
 
-fn count(ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().map(|(first, last)| last - first + 1).sum()
+fn count(ranges: impl IntoIterator<Item = (u64, u64)>) -> u64 {
+    ranges.into_iter().map(|(first, last)| last - first + 1).sum()
 }
 
 /// The sequences that damage names.
@@ -156,9 +152,11 @@ pub(crate) fn config(info: &StoreInfo) -> ShardConfig {
 
 /// The frames of a segment that are part of the log, and whether all of it could be read.
 pub(crate) async fn frames_of<F: DiskFile>(
+    number: SegmentNumber,
     segment: &Segment<F>,
-    scanned: Scanned,
+    frame_size_bytes_max: u32,
 ) -> (Vec<ReplayFrame>, bool) {
+    let scanned = Scanned { number, generation: segment.generation, frame_size_bytes_max };
     let mut frames = Vec::new();
     let (start, end) = (Position(crate::format::SEGMENT_HEADER_BYTES), segment.end);
     let read = scan_segment(&*segment.file, scanned, start, end, &mut frames).await;
@@ -177,10 +175,13 @@ struct Findings {
 
 impl Findings {
     /// Reads a segment from end to end.
-    async fn read<F: DiskFile>(&mut self, segment: &Segment<F>, scanned: Scanned) {
-        let Scanned { number, generation, .. } = scanned;
-        let (file, end) = (&*segment.file, segment.end);
-        let (frames, is_read) = frames_of(segment, scanned).await;
+    async fn read<F: DiskFile>(
+        &mut self,
+        number: SegmentNumber,
+        segment: &Segment<F>,
+        frame_size_bytes_max: u32,
+    ) {
+        let (frames, is_read) = frames_of(number, segment, frame_size_bytes_max).await;
         if !is_read {
             self.note(number, "reading it failed");
         }
@@ -188,7 +189,7 @@ impl Findings {
             self.take(frame);
         }
         if segment.state == SegmentState::Sealed {
-            match read_footer(file, number, generation, end).await {
+            match read_footer(&*segment.file, number, segment.generation, segment.end).await {
                 Ok(Some(_)) => {}
                 Ok(None) => self.note(number, "its footer is damaged; its frames say the same"),
                 Err(_) => self.note(number, "reading its footer failed"),

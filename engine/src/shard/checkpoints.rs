@@ -101,12 +101,9 @@ impl<D: Disk> Shard<D> {
         }
         let head = CheckpointHead {
             end,
-            last_channel_id: self.channels.last_id(),
-            last_subscription_id: self.subscriptions.next_id().0 - 1,
-            last_incarnation: self.last_incarnation,
-            clock: self.clock_time(now),
             segments: self.segment_notes(end.index),
             frames: self.frames.clone(),
+            ..self.head_of_state(now)
         };
         let mut writer = CheckpointWriter::new(&head);
         self.snapshot(|record| writer.state(&record));
@@ -129,8 +126,18 @@ impl<D: Disk> Shard<D> {
         true
     }
 
-    /// The state records that make all of the state but channels and their messages. Which messages are lost stands
-    /// behind the channels: see [`Shard::new`].
+    /// A head that says nothing of the log.
+    pub(super) fn head_of_state(&mut self, now: Now) -> CheckpointHead {
+        CheckpointHead {
+            last_channel_id: self.channels.last_id(),
+            last_subscription_id: self.subscriptions.next_id().0 - 1,
+            last_incarnation: self.last_incarnation,
+            clock: self.clock_time(now),
+            ..CheckpointHead::default()
+        }
+    }
+
+    /// The state records that make all of the state but channels and their messages.
     pub(super) fn snapshot(&self, mut out: impl FnMut(StateRecord)) {
         for client in self.clients.values() {
             out(StateRecord::ClientOpened(client.clone()));

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 
 use super::Shard;
-use crate::checkpoint::{ChannelNote, Checkpoint, CheckpointHead};
+use crate::checkpoint::{ChannelNote, Checkpoint};
 use crate::disk::Disk;
 use crate::error::RequestError;
-use crate::format::blocks::ChainPoint;
 use crate::index::ChannelIndex;
-use crate::index::frames::FrameList;
 use crate::log::batch::Target;
 use crate::ranges::Ranges;
 use crate::record::StateRecord;
@@ -37,15 +35,7 @@ impl<D: Disk> Shard<D> {
             last_time: Timestamp(0),
             index: Cow::Owned(ChannelIndex::default()),
         };
-        let head = CheckpointHead {
-            end: ChainPoint::default(),
-            last_channel_id: self.channels.last_id(),
-            last_subscription_id: self.subscriptions.next_id().0 - 1,
-            last_incarnation: self.last_incarnation,
-            clock: self.clock_time(now),
-            segments: Vec::new(),
-            frames: FrameList::default(),
-        };
+        let head = self.head_of_state(now);
         let channels = self.channels.places().into_iter();
         let channels = channels.filter_map(|place| self.channels.in_place(place));
         Checkpoint { head, states, channels: channels.map(note).collect() }
