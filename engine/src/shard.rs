@@ -19,7 +19,7 @@ use crate::index::frames::{FrameList, FrameNote};
 use crate::index::runs::Run;
 use crate::limits::ChannelLimitRules;
 use crate::log::batch::{BatchRun, Times};
-use crate::log::cache::FrameCache;
+use crate::log::cache::{FrameCache, FramePlace};
 use crate::log::segment::Segment;
 use crate::log::{FrameWrite, Log, Need, SealedBatch};
 use crate::ranges::Ranges;
@@ -37,6 +37,7 @@ mod clustering;
 mod damage;
 mod hints;
 mod publish;
+mod read_queue;
 mod reads;
 mod recovered;
 mod report;
@@ -50,8 +51,10 @@ pub(crate) use checkpoints::CheckpointWork;
 use clustering::ClusteringState;
 use damage::DamageList;
 use hints::HintState;
-use reads::{FooterCache, MessageView, Reads};
-pub(crate) use reads::{ReadKey, ReadResult, ReadWork};
+pub(crate) use read_queue::ReadKey;
+use read_queue::ReadQueue;
+use reads::{FooterCache, MessageView};
+pub(crate) use reads::{ReadResult, ReadWork};
 pub use report::{ChannelView, Lag, ShardTotals, Stored};
 pub(crate) use space::FooterWork;
 
@@ -117,7 +120,9 @@ pub struct Shard<D: Disk> {
     tail: FrameCache,
     history: FrameCache,
     footers: FooterCache,
-    reads: Reads,
+    reads: ReadQueue,
+    /// Places where another frame than the index's was found, to be reported.
+    misplaced: BTreeSet<FramePlace>,
 
     /// Answers that wait for an index, in its order.
     waiting: VecDeque<(Index, Ticket, Answer)>,
@@ -218,6 +223,7 @@ impl<D: Disk> Shard<D> {
             history: &self.history,
             footers: &self.footers,
             reads: &mut self.reads,
+            misplaced: &mut self.misplaced,
             segments: &self.segments,
             frames: &self.frames,
             held: None,

@@ -29,7 +29,7 @@ mod tests;
 
 pub use prefetch::PREFETCH_MAX;
 pub use slots::ChannelSlots;
-pub use statistics::{CommitStatistics, Distribution};
+pub use statistics::{DiskStatistics, Distribution};
 pub use store::{StoreInfo, open_store};
 pub(crate) use store::{find_store, make_store};
 
@@ -151,7 +151,7 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     is_closing: Cell<bool>,
     /// The shard whose turn it is to seal.
     turn: Cell<usize>,
-    statistics: RefCell<CommitStatistics>,
+    statistics: RefCell<DiskStatistics>,
     bell: Doorbell,
     progressed: RefCell<BTreeSet<ShardId>>,
     /// Superblock, checkpoint and removal tasks on their way, per shard: one at a time each.
@@ -258,8 +258,8 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         std::mem::take(&mut *self.core.progressed.borrow_mut()).into_iter().collect()
     }
 
-    /// What its commits have cost since the start.
-    pub fn statistics(&self) -> CommitStatistics {
+    /// What its commits and reads have cost since the start.
+    pub fn statistics(&self) -> DiskStatistics {
         self.core.statistics.borrow().clone()
     }
 

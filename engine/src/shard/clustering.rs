@@ -12,6 +12,8 @@ use crate::types::{ChannelId, Generation, Index, Monotonic, Now, SegmentNumber, 
 
 /// A checkpoint is taken for what only waits for one, after this.
 const CHECKPOINT_WAIT_MS: u64 = 2_000;
+/// The same where readers of history would gain by it.
+const CHECKPOINT_WAIT_OF_READERS_MS: u64 = 250;
 /// Between two looks.
 const LOOK_WAIT_MS: u64 = 100;
 
@@ -29,6 +31,8 @@ pub(super) struct ClusteringState<F> {
     looked: Monotonic,
     /// When the next checkpoint is taken for what waits for one.
     checkpoint_due: Option<Monotonic>,
+    /// Whether somebody reads of what waits.
+    is_hastened: bool,
 }
 
 impl<F> ClusteringState<F> {
@@ -43,6 +47,7 @@ impl<F> ClusteringState<F> {
             may_look: false,
             looked: Monotonic(0),
             checkpoint_due: None,
+            is_hastened: false,
         }
     }
 }
@@ -236,6 +241,18 @@ impl<D: Disk> Shard<D> {
         self.has_replaced() || self.has_nearly_dead() || self.segments.values().any(is_new)
     }
 
+    /// Somebody reads of this segment. If it can be rewritten as soon as checkpoints know it, these come sooner.
+    pub(super) fn hasten_clustering(&mut self, number: SegmentNumber, now: Now) {
+        let Some(segment) = self.segments.get(&number) else { return };
+        let is_sealed = segment.state == SegmentState::Sealed && !segment.is_clustered;
+        if is_sealed && !segment.is_settled(self.checkpoints.older()) {
+            self.clustering.is_hastened = true;
+            let soon = now.mono.after_ms(CHECKPOINT_WAIT_OF_READERS_MS);
+            let due = &mut self.clustering.checkpoint_due;
+            *due = Some(due.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
     /// When it is worth to look what could be rewritten.
     fn look_due(&self) -> Option<Monotonic> {
         let is_idle = self.clustering.inputs.is_empty() && self.log.finished().is_none();
@@ -254,17 +271,23 @@ impl<D: Disk> Shard<D> {
             self.clustering.looked = now.mono;
             self.clustering.may_look = true;
         }
-        let wait_end = now.mono.after_ms(CHECKPOINT_WAIT_MS);
-        match self.clustering.checkpoint_due {
-            Some(due) if due > now.mono => {}
-            Some(_) => {
-                self.take_checkpoint(now);
-                self.clustering.checkpoint_due = self.waits_for_checkpoint().then_some(wait_end);
-            }
-            None if self.clustering.may_look && self.waits_for_checkpoint() => {
-                self.clustering.checkpoint_due = Some(wait_end);
-            }
-            None => {}
+        let is_due = match self.clustering.checkpoint_due {
+            Some(due) => due <= now.mono,
+            None => self.clustering.may_look,
+        };
+        if !is_due {
+            return;
         }
+        if self.clustering.checkpoint_due.is_some() {
+            self.take_checkpoint(now);
+        }
+        let is_wanted = self.waits_for_checkpoint();
+        self.clustering.is_hastened &= is_wanted;
+        let wait_ms = if self.clustering.is_hastened {
+            CHECKPOINT_WAIT_OF_READERS_MS
+        } else {
+            CHECKPOINT_WAIT_MS
+        };
+        self.clustering.checkpoint_due = is_wanted.then(|| now.mono.after_ms(wait_ms));
     }
 }

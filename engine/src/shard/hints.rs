@@ -30,11 +30,6 @@ impl<D: Disk> Shard<D> {
             .max(self.hint.last_write.after_ms(HINT_INTERVAL_MS))
     }
 
-    /// When a batch was committed last.
-    pub(crate) fn last_commit(&self) -> Monotonic {
-        self.hint.last_commit
-    }
-
     /// The commit hint to write now, if it is due.
     pub(crate) fn take_hint(&mut self, now: Now) -> Option<SlotWrite<D::File>> {
         if !std::mem::take(&mut self.hint.is_due) || self.log.finished().is_some() {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Shard;
+use super::read_queue::{ReadKey, ReadQueue};
 use crate::channel::{Channel, Channels, Recent};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk};
 use crate::error::{Damage, DiskError};
@@ -20,15 +21,6 @@ use crate::subscriptions::{Bounds, Fetch, Messages};
 use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ReadKey {
-    /// The frame at this place, and those behind it.
-    Frame(FramePlace),
-    /// A sealed segment's footer.
-    Footer(SegmentNumber),
-}
-
 /// A read to be carried out.
 pub(crate) struct ReadWork<F> {
     pub key: ReadKey,
@@ -38,27 +30,6 @@ pub(crate) struct ReadWork<F> {
     pub read_bytes: usize,
     pub segment: SegmentNumber,
     pub generation: Generation,
-}
-
-/// Reads that are wanted or on their way, each once, with the channels that wait.
-#[derive(Debug, Default)]
-pub(super) struct Reads {
-    wanted: VecDeque<ReadKey>,
-    waiting: FastMap<ReadKey, Vec<ChannelId>>,
-    /// Places where another frame than the index's was found, to be reported.
-    pub(super) misplaced: BTreeSet<FramePlace>,
-}
-
-impl Reads {
-    pub(super) fn want(&mut self, key: ReadKey, channel: ChannelId) {
-        let waiting = self.waiting.entry(key).or_insert_with(|| {
-            self.wanted.push_back(key);
-            Vec::new()
-        });
-        if !waiting.contains(&channel) {
-            waiting.push(channel);
-        }
-    }
 }
 
 /// Footers that were read, the oldest forgotten first.
@@ -106,7 +77,8 @@ pub(super) struct MessageView<'a, F> {
     pub tail: &'a FrameCache,
     pub history: &'a FrameCache,
     pub footers: &'a FooterCache,
-    pub reads: &'a mut Reads,
+    pub reads: &'a mut ReadQueue,
+    pub misplaced: &'a mut BTreeSet<FramePlace>,
     pub segments: &'a BTreeMap<SegmentNumber, Segment<F>>,
     pub frames: &'a FrameList,
     /// The frame of the message that was fetched last.
@@ -144,6 +116,7 @@ impl<F> Messages for MessageView<'_, F> {
                     footers: self.footers,
                     frames: self.frames,
                     reads: self.reads,
+                    misplaced: self.misplaced,
                 };
                 let is_segment = |segment| self.segments.contains_key(&segment);
                 match finder.find(channel, sequence, is_segment) {
@@ -170,7 +143,8 @@ struct Finder<'a> {
     history: &'a FrameCache,
     footers: &'a FooterCache,
     frames: &'a FrameList,
-    reads: &'a mut Reads,
+    reads: &'a mut ReadQueue,
+    misplaced: &'a mut BTreeSet<FramePlace>,
 }
 
 impl Finder<'_> {
@@ -209,7 +183,7 @@ impl Finder<'_> {
             // It cannot be read, or another frame was written to its place.
             None => {
                 if !frame.runs.is_empty() {
-                    self.reads.misplaced.insert(place);
+                    self.misplaced.insert(place);
                 }
                 Found::Gone(run.last().next())
             }
@@ -236,30 +210,32 @@ impl Finder<'_> {
 impl<D: Disk> Shard<D> {
     /// The next read to carry out.
     pub(crate) fn take_read(&mut self) -> Option<ReadWork<D::File>> {
-        while let Some(key) = self.reads.wanted.pop_front() {
-            let (number, block) = match key {
-                ReadKey::Frame(place) => place,
-                ReadKey::Footer(number) => (number, 0),
+        loop {
+            let segments = &self.segments;
+            let read_bytes = |number| match segments.get(&number) {
+                Some(segment) if segment.is_clustered => CLUSTERED_READ_BYTES,
+                _ => READ_BYTES,
             };
-            let Some(segment) = self.segments.get(&number) else {
+            let key = self.reads.take(|number| blocks_of(read_bytes(number)))?;
+            let number = key.segment();
+            let Some(segment) = segments.get(&number) else {
                 // The segment went away meanwhile, and its messages with it.
                 self.read_done(key, Err(DiskError::Off), Now::default());
                 continue;
             };
             let position = match key {
-                ReadKey::Frame(_) => Position(u64::from(block) * BLOCK_SIZE_BYTES as u64),
+                ReadKey::Frame((_, block)) => Position(u64::from(block) * BLOCK_SIZE_BYTES as u64),
                 ReadKey::Footer(_) => segment.end,
             };
             return Some(ReadWork {
                 key,
                 file: segment.file.clone(),
                 position,
-                read_bytes: if segment.is_clustered { CLUSTERED_READ_BYTES } else { READ_BYTES },
+                read_bytes: read_bytes(number),
                 segment: number,
                 generation: segment.generation,
             });
         }
-        None
     }
 
     /// A read ended.
@@ -269,10 +245,12 @@ impl<D: Disk> Shard<D> {
         result: Result<ReadResult, DiskError>,
         now: Now,
     ) {
+        self.reads.ended(key);
         // What was read of a segment that went away meanwhile is nothing: who waits looks where it is now.
         match (key, result) {
             (ReadKey::Frame(place), Ok(ReadResult::Window(bytes))) => {
-                self.keep_frames(place, bytes)
+                self.keep_frames(place, bytes);
+                self.hasten_clustering(place.0, now);
             }
             (ReadKey::Frame(place), _) if !self.segments.contains_key(&place.0) => {}
             (ReadKey::Footer(segment), _) if !self.segments.contains_key(&segment) => {}
@@ -286,10 +264,15 @@ impl<D: Disk> Shard<D> {
                 self.note_damage(segment, "a footer cannot be read; its messages are skipped");
             }
         }
-        for channel in self.reads.waiting.remove(&key).unwrap_or_default() {
+        self.wake(key);
+        self.retry_lookups(now);
+    }
+
+    /// Those who waited for this look again.
+    fn wake(&mut self, key: ReadKey) {
+        for channel in self.reads.settle(key) {
             self.subscriptions.channel_ready(channel);
         }
-        self.retry_lookups(now);
     }
 
     fn keep_frames(&mut self, place: FramePlace, window: Vec<u8>) {
@@ -304,7 +287,7 @@ impl<D: Disk> Shard<D> {
         let mut frames: Vec<(FramePlace, CachedFrame)> = Vec::new();
         let mut at = 0;
         while let Some(rest) = readable.get(at..).filter(|rest| !rest.is_empty()) {
-            let block = place.1 + u32::try_from(at / BLOCK_SIZE_BYTES).expect("a window is small");
+            let block = place.1 + blocks_of(at);
             match frame_at(rest, place.0, generation) {
                 FrameAt::Whole(found) => {
                     self.report_damaged_records(place.0, &found);
@@ -317,8 +300,10 @@ impl<D: Disk> Shard<D> {
         let Some((_, last)) = frames.last_mut() else { return self.keep_nothing(place) };
         // The last one to go takes along what is behind the frames.
         last.bear(window.len() - at);
-        for (place, frame) in frames {
-            self.history.insert(place, Rc::new(frame));
+        for (at, frame) in frames {
+            self.history.insert(at, Rc::new(frame));
+            // Who waits for what came along needs no read of his own.
+            self.wake(ReadKey::Frame(at));
         }
     }
 
@@ -345,7 +330,7 @@ impl<D: Disk> Shard<D> {
     }
 
     pub(super) fn report_misplaced(&mut self) {
-        while let Some((segment, _)) = self.reads.misplaced.pop_first() {
+        while let Some((segment, _)) = self.misplaced.pop_first() {
             self.note_damage(segment, "a frame was written to another's place");
         }
     }
@@ -376,6 +361,10 @@ impl<D: Disk> Shard<D> {
             segment.is_damaged = true;
         }
     }
+}
+
+fn blocks_of(length_bytes: usize) -> u32 {
+    u32::try_from(length_bytes / BLOCK_SIZE_BYTES).expect("a window is small")
 }
 
 /// What a read brings.

@@ -6,7 +6,8 @@ use super::checkpoints::CheckpointState;
 use super::clustering::ClusteringState;
 use super::damage::DamageList;
 use super::hints::HintState;
-use super::reads::{FooterCache, Reads};
+use super::read_queue::ReadQueue;
+use super::reads::FooterCache;
 use super::{Shard, ShardConfig, Stored};
 use crate::channel::{Channel, Channels};
 use crate::checkpoint::Checkpoint;
@@ -318,7 +319,8 @@ impl<D: Disk> Shard<D> {
             tail: FrameCache::new(cache_bytes),
             history: FrameCache::new(cache_bytes / 2),
             footers: FooterCache::new(cache_bytes / 4),
-            reads: Reads::default(),
+            reads: ReadQueue::default(),
+            misplaced: BTreeSet::new(),
             waiting: VecDeque::new(),
             answers: Vec::new(),
             lookups: Vec::new(),

@@ -22,9 +22,9 @@ use crate::types::{ChannelId, Generation, Index, Monotonic, SegmentNumber, Seque
 
 /// What one pass gathers at most: with the footers of its inputs it stays below 64 MiB.
 const PASS_BYTES_MAX: usize = 40 << 20;
-/// The core is busy if a batch was committed so short a time ago.
-const BUSY_NS: u64 = 20_000_000;
-/// Pauses while it is busy, for the time that a step took.
+/// While nobody publishes a step takes so long at least. (A simulated clock stands still in a step: then each is one.)
+const QUIET_STEP: Duration = Duration::from_millis(1);
+/// Pauses while somebody publishes, for the time that a step took.
 const BUSY_PAUSES: u32 = 3;
 /// The shortest pause: others have their turn.
 const PAUSE_MIN: Duration = Duration::from_micros(20);
@@ -266,14 +266,19 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         if self.is_closing.get() { Err(Stop::Closing) } else { Ok(()) }
     }
 
-    /// Lets others have their turn, for longer while clients keep the core busy.
+    /// Lets others have their turn: behind each step and for longer than it took while somebody publishes, else behind
+    /// longer ones: readers of history gain by it.
     async fn pace(&self, since: &mut Monotonic) -> Result<(), Stop> {
         self.stop_if_closing()?;
-        let now = self.runtime.now().mono;
-        let took = Duration::from_nanos(now.since(*since));
-        let commits = self.shards.iter().map(|shard| shard.borrow().last_commit());
-        let is_busy = commits.max().is_some_and(|last| now.since(last) < BUSY_NS);
-        let pause = if is_busy { took * BUSY_PAUSES } else { Duration::ZERO };
+        let now = self.runtime.now();
+        let took = Duration::from_nanos(now.mono.since(*since));
+        let pause = if self.is_publishing(now) {
+            took * BUSY_PAUSES
+        } else if !took.is_zero() && took < QUIET_STEP {
+            return Ok(());
+        } else {
+            Duration::ZERO
+        };
         self.runtime.sleep(pause.clamp(PAUSE_MIN, Duration::from_millis(20))).await;
         *since = self.runtime.now().mono;
         Ok(())

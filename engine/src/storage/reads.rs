@@ -29,14 +29,20 @@ const READ_TRIES_MAX: usize = 3;
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     /// Starts reads of the shards in turn, as many as may be on their way.
     pub(super) fn start_reads(self: &Rc<Self>, now: Now) {
-        let is_publishing = now.mono < self.published_at.get().after_ms(PUBLISHING_MS);
-        let most = if is_publishing { READS_BESIDE_COMMITS_MAX } else { READS_IN_FLIGHT_MAX };
+        let most =
+            if self.is_publishing(now) { READS_BESIDE_COMMITS_MAX } else { READS_IN_FLIGHT_MAX };
         while self.reads_in_flight.get() < most {
             let Some((at, work)) = self.next_read() else { return };
             self.reads_in_flight.set(self.reads_in_flight.get() + 1);
+            self.statistics.borrow_mut().history_reads += 1;
             let core = self.clone();
             self.runtime.spawn(async move { core.read(at, work).await });
         }
+    }
+
+    /// Whether a message was committed a short time ago.
+    pub(super) fn is_publishing(&self, now: Now) -> bool {
+        now.mono < self.published_at.get().after_ms(PUBLISHING_MS)
     }
 
     /// A read of the next shard that wants one. The turn goes on behind it.

@@ -1,4 +1,4 @@
-//! What the commits of a core have cost, for monitoring: how long they took and how much they carried, since the start.
+//! What the commits and reads of a core have cost since the start, for monitoring.
 
 use histogram::Histogram;
 
@@ -14,9 +14,9 @@ pub struct Distribution {
     sum: u64,
 }
 
-/// Commits of a core since its start.
+/// Commits of a core since its start, and reads.
 #[derive(Debug, Clone, Default)]
-pub struct CommitStatistics {
+pub struct DiskStatistics {
     /// Microseconds from seal to the end of the write, rounded down.
     pub latency_us: Distribution,
     /// Records in a batch, state records included.
@@ -25,6 +25,8 @@ pub struct CommitStatistics {
     pub bytes: Distribution,
     /// Writes that failed.
     pub failed_count: u64,
+    /// Reads of frames and footers that were not in memory.
+    pub history_reads: u64,
 }
 
 impl Default for Distribution {
@@ -74,7 +76,7 @@ impl Distribution {
     }
 }
 
-impl CommitStatistics {
+impl DiskStatistics {
     /// A write of so many records and bytes has ended.
     pub(super) fn count<E>(
         &mut self,
@@ -97,6 +99,7 @@ impl CommitStatistics {
         self.records.merge(&other.records);
         self.bytes.merge(&other.bytes);
         self.failed_count += other.failed_count;
+        self.history_reads += other.history_reads;
     }
 }
 
@@ -118,11 +121,13 @@ mod tests {
 
     #[test]
     fn cores_add_up() {
-        let (mut one, mut other) = (CommitStatistics::default(), CommitStatistics::default());
+        let (mut one, mut other) = (DiskStatistics::default(), DiskStatistics::default());
         one.records.add(5);
         other.records.add(7);
         other.failed_count = 1;
+        (one.history_reads, other.history_reads) = (2, 3);
         one.merge(&other);
+        assert_eq!(one.history_reads, 5);
         assert_eq!((one.records.count(), one.records.sum(), one.failed_count), (2, 12, 1));
     }
 }

@@ -88,7 +88,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             connections: self.hub.sessions.len(),
             connections_ever: self.hub.connections_count,
             tally: self.hub.tally,
-            commits: self.storage.statistics(),
+            disk: self.storage.statistics(),
             shards: shards.iter().map(totals_of).collect(),
             limits: shards
                 .first()

@@ -5,7 +5,7 @@ use std::future::Future;
 use weirlog_engine::limits::ChannelLimitRules;
 use weirlog_engine::placement::{home_of_client, shard_of_channel};
 use weirlog_engine::shard::ShardTotals;
-use weirlog_engine::storage::CommitStatistics;
+use weirlog_engine::storage::DiskStatistics;
 use weirlog_engine::types::{Now, ShardId};
 
 use super::process::ProcessReport;
@@ -41,7 +41,7 @@ pub(crate) struct Totals {
     pub(crate) connections: usize,
     pub(crate) connections_ever: u64,
     pub(crate) tally: Tally,
-    pub(crate) commits: CommitStatistics,
+    pub(crate) disk: DiskStatistics,
     pub(crate) shards: ShardTotals,
     /// Shards that take no messages for want of space.
     pub(crate) full_shards: usize,
@@ -61,7 +61,7 @@ impl Totals {
             sum.connections += totals.connections;
             sum.connections_ever += totals.connections_ever;
             sum.tally.add_all(&totals.tally);
-            sum.commits.merge(&totals.commits);
+            sum.disk.merge(&totals.disk);
             sum.limits = sum.limits.or(totals.limits);
             for (id, shard) in &totals.shards {
                 sum.full_shards += usize::from(shard.is_full);

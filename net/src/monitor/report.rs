@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use weirlog_engine::limits::ChannelLimitRules;
 use weirlog_engine::request::{Client, ClientKey};
 use weirlog_engine::shard::{ChannelView, Lag, ShardTotals};
-use weirlog_engine::storage::CommitStatistics;
+use weirlog_engine::storage::DiskStatistics;
 use weirlog_engine::types::{ShardId, Timestamp};
 
 use crate::address::Address;
@@ -212,8 +212,8 @@ pub struct CoreTotals {
     pub connections_ever: u64,
     /// What it has done.
     pub tally: Tally,
-    /// What its commits have cost.
-    pub commits: CommitStatistics,
+    /// What its commits and reads have cost.
+    pub disk: DiskStatistics,
     /// Its shards.
     pub shards: Vec<(ShardId, ShardTotals)>,
     /// Limits of the channels, if it has shards.

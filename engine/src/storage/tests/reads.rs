@@ -22,17 +22,15 @@ fn subscribe_everywhere(world: &World, storage: &SimStorage, runtime: &SimRuntim
     expected
 }
 
-/// Serves all until nothing more comes; returns how many messages came and how many reads were on their way at most.
-fn catch_up(publishes: bool) -> (usize, usize, usize) {
-    let (world, group, storage) = World::filled(4, 2_000);
-    world.stop(&group, storage);
-    let (group, storage) = world.open();
-    let expected = subscribe_everywhere(&world, &storage, &group);
+/// Serves all, with `beside` each time, until nothing more comes; returns how many messages came and how many reads were
+/// on their way at most.
+fn serve(
+    (world, storage, group): (&World, &SimStorage, &SimRuntime),
+    beside: impl Fn(usize),
+) -> (usize, usize) {
     let (mut got, mut most, mut quiet) = (0, 0, 0);
     while quiet < 5_000 {
-        if publishes && got < expected {
-            publish(&storage, &group, "beside", b"new");
-        }
+        beside(got);
         storage.pump();
         most = most.max(storage.core.reads_in_flight.get());
         world.executor.run_for(Duration::from_micros(100));
@@ -51,6 +49,26 @@ fn catch_up(publishes: bool) -> (usize, usize, usize) {
             });
         }
     }
+    (got, most)
+}
+
+/// A store that was just opened, with all its messages on disk only.
+fn cold(seed: u64) -> (World, SimRuntime, SimStorage) {
+    let (world, group, storage) = World::filled(seed, 2_000);
+    world.stop(&group, storage);
+    let (group, storage) = world.open();
+    (world, group, storage)
+}
+
+/// Returns how many messages came, how many had to, and how many reads were on their way at most.
+fn catch_up(publishes: bool) -> (usize, usize, usize) {
+    let (world, group, storage) = cold(4);
+    let expected = subscribe_everywhere(&world, &storage, &group);
+    let (got, most) = serve((&world, &storage, &group), |got| {
+        if publishes && got < expected {
+            publish(&storage, &group, "beside", b"new");
+        }
+    });
     (got, expected, most)
 }
 
@@ -64,6 +82,44 @@ impl Sink for Counter {
     fn deliver(&mut self, _: Delivery<'_>) {
         self.0 += 1;
     }
+}
+
+/// Channels that are scattered over the log go through it together: what one read brings serves all.
+#[test]
+fn readers_of_scattered_channels_share_their_reads() {
+    let (world, group, storage) = cold(5);
+    let mut expected = 0;
+    for (at, (channel, known)) in world.published.iter().enumerate() {
+        expected += known.len();
+        let request = subscription(channel, StartAt::First, SubscriptionKind::Plain);
+        storage.with(shard_of_channel(channel, 2), |shard| {
+            shard.subscribe(request, Ticket(at as u64), group.now());
+        });
+    }
+    assert_eq!(serve((&world, &storage, &group), |_| ()).0, expected);
+    let reads = storage.statistics().history_reads;
+    let segments: usize = [ShardId(0), ShardId(1)]
+        .map(|shard| storage.with(shard, |shard| shard.totals().segments))
+        .iter()
+        .sum();
+    assert!(segments > 4, "{segments}");
+    assert!(reads <= 2 * segments as u64, "{reads} reads of {segments} segments and their footers");
+}
+
+/// Checkpoints that let segments be rewritten come sooner where somebody reads of them.
+#[test]
+fn what_is_read_is_brought_together_sooner() {
+    let clustered_after_a_second = |reads: bool| {
+        let (world, group, storage) = cold(6);
+        if reads {
+            world.check(&storage, &group);
+        }
+        world.idle(&storage, &group, 1_000);
+        [ShardId(0), ShardId(1)]
+            .map(|shard| storage.with(shard, |shard| shard.totals().clustered_segments))
+    };
+    assert_eq!(clustered_after_a_second(false), [0, 0]);
+    assert_ne!(clustered_after_a_second(true), [0, 0]);
 }
 
 /// 64 reads at a time, of 1,000 subscribers that caught up, left publishers an eighth of their rate.

@@ -434,6 +434,7 @@ fn metrics_are_prometheus_text() {
         "weirlog_stored_messages 30.0",
         "weirlog_channels 10.0",
         "weirlog_acked_messages_total 1",
+        "weirlog_history_reads_total 0",
         "weirlog_failed_shards 0.0",
         "# TYPE weirlog_commit_duration_seconds histogram",
     ] {

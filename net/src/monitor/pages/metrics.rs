@@ -176,19 +176,24 @@ impl Snapshot {
             let help = "Space left on the store's file system";
             out.gauge("weirlog_disk_free_bytes", help, free_bytes as f64)?;
         }
-        let commits = &totals.commits;
+        let disk = &totals.disk;
         let help = "Time from a batch's seal to the end of its write";
         out.histogram(
             "weirlog_commit_duration_seconds",
             help,
-            &commits.latency_us,
+            &disk.latency_us,
             LATENCY_POWERS,
             1e6,
         )?;
         let help = "Records of a batch";
-        out.histogram("weirlog_commit_records", help, &commits.records, RECORDS_POWERS, 1.0)?;
-        out.counter("weirlog_commit_bytes", "Bytes of written batches", commits.bytes.sum())?;
-        out.counter("weirlog_commit_failures", "Writes that failed", commits.failed_count)
+        out.histogram("weirlog_commit_records", help, &disk.records, RECORDS_POWERS, 1.0)?;
+        out.counter("weirlog_commit_bytes", "Bytes of written batches", disk.bytes.sum())?;
+        out.counter("weirlog_commit_failures", "Writes that failed", disk.failed_count)?;
+        out.counter(
+            "weirlog_history_reads",
+            "Reads of messages that are not in memory",
+            disk.history_reads,
+        )
     }
 
     fn put_channels(&self, page: &ChannelPage, out: &mut Out<'_>) -> fmt::Result {
