@@ -127,6 +127,7 @@ pub(crate) enum ArgsError {
     },
     /// What waits for a connection must hold a message.
     PendingBelowPayload,
+    BufferedBelowPending,
     /// Channels are shared out and this server has none.
     PartitionWithoutChannels,
     /// The first word that is no flag names no command.
@@ -179,6 +180,9 @@ impl fmt::Display for ArgsError {
             ),
             Self::PendingBelowPayload => {
                 f.write_str("max_payload cannot be higher than max_pending")
+            }
+            Self::BufferedBelowPending => {
+                f.write_str("max_pending cannot be higher than max_buffered")
             }
             Self::UnknownCommand { word } => write!(f, "no such command: {word:?} ({HINT})"),
             Self::UnexpectedWord { word } => write!(f, "unexpected argument: {word:?} ({HINT})"),
@@ -294,6 +298,9 @@ fn check_together(options: &Options) -> Result<(), ArgsError> {
     }
     if options.payload_bytes_max > options.connections.pending_bytes_max {
         return Err(ArgsError::PendingBelowPayload);
+    }
+    if options.connections.pending_bytes_max > options.connections.buffered_bytes_max {
+        return Err(ArgsError::BufferedBelowPending);
     }
     Ok(())
 }

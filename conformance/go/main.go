@@ -35,6 +35,7 @@ func main() {
 		{"partition", quickHeartbeats, partition},
 		{"login", nil, login},
 		{"monitor", monitorFlags(), monitor},
+		{"abuse", abuseFlags(), abuse},
 		{"kill", nil, func(t *suite, s *server) { kill(t, s, *kills, *seed) }},
 	} {
 		if *only == "" || *only == pattern.name {

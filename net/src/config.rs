@@ -41,6 +41,9 @@ pub const HEARTBEAT_NUDGE_MS: u64 = 1;
 /// Subscribe, close and connect requests of one client id that wait for each other.
 pub const CLIENT_QUEUE_MAX: usize = 64;
 
+/// What all connections of a core hold in memory at most, unless told otherwise: room for some slow consumers.
+pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 512 << 20;
+
 /// What the subject of connect requests begins with, unless told otherwise: what clients expect.
 pub const DISCOVER_PREFIX_DEFAULT: &str = "_STAN.discover";
 
@@ -69,6 +72,9 @@ pub struct NetConfig {
     pub control_line_bytes_max: usize,
     /// Bytes waiting for one connection, above which it is closed as a slow consumer.
     pub pending_bytes_max: usize,
+    /// Bytes that all connections of a core hold in memory at most: messages that came in part, and what waits to be
+    /// sent. Above it the one that holds most is closed.
+    pub buffered_bytes_max: usize,
     /// A write that makes no progress for this long closes the connection.
     pub write_deadline_ms: u64,
     /// Connections at most, over all cores; 0: no limit.
@@ -123,6 +129,7 @@ impl Default for NetConfig {
             payload_size_bytes_max: 1 << 20,
             control_line_bytes_max: 4096,
             pending_bytes_max: 64 << 20,
+            buffered_bytes_max: BUFFERED_BYTES_MAX_DEFAULT,
             write_deadline_ms: 10_000,
             connections_max: 65_536,
             connections: ConnectionCount::default(),

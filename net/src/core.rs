@@ -17,6 +17,7 @@ mod reload;
 mod reporting;
 mod routing;
 mod sessions;
+mod shedding;
 mod startup;
 mod telling;
 #[cfg(test)]
@@ -349,6 +350,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// Connections whose outbox is to be written or that are to be closed. Each is named once until [`Core::flushed`].
     pub fn take_flushes(&mut self) -> Vec<ConnectionId> {
+        let upstream = &self.upstream;
+        self.hub.shed(|id| upstream.is(id));
         let flushes = std::mem::take(&mut self.hub.flushes);
         for id in &flushes {
             if let Some(session) = self.hub.sessions.get_mut(*id) {
@@ -392,6 +395,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         self.hub.sessions.get(id).is_some_and(|session| session.is_closing && !session.is_cut)
     }
 
+    /// The front keeps so many bytes of a message that came in part.
+    pub fn keep_received(&mut self, id: ConnectionId, bytes: usize) {
+        self.hub.keep_received(id, bytes);
+    }
+
     /// `count` bytes of a connection's outbox were written. Tells whether there is something to
     /// perform now.
     pub fn written(&mut self, id: ConnectionId, count: usize, now: Now) -> bool {
@@ -399,6 +407,10 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             self.hub.trace_sent(id, count);
         }
         let Some(session) = self.hub.sessions.get_mut(id) else { return false };
+        // What waited for one that was cut is gone.
+        if session.is_cut {
+            return false;
+        }
         session.outbox.advance(count);
         if session.paused.is_empty() && session.held_credits.is_empty() {
             return !self.hub.notices.is_empty();

@@ -98,6 +98,7 @@ pub fn client_number(connection: ConnectionId, core: u16) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffered::Buffered;
 
     #[test]
     fn an_info_is_one_object_with_the_fields_clients_read() {
@@ -105,7 +106,7 @@ mod tests {
         let id = ConnectionId { slot: 0, generation: 0 };
         let now = weirlog_engine::types::Now::default();
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 5000)).into();
-        let session = Session::new(id, 7, address, now);
+        let session = Session::new(id, 7, address, now, &Buffered::default());
         let json = info_json(&config, &session, InfoKind::First);
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(value["server_name"], "n\"1");

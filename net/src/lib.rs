@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod buffered;
 mod closed_connections;
 pub mod conf;
 pub mod config;

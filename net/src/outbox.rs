@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::buffered::{Buffered, Charge};
+
 /// A payload of this size or more that goes to several connections is one copy which all of them share; a smaller one
 /// is copied for each. Sharing costs a send of its own and a buffer for what stands between two payloads, some 1.5 us
 /// together; copying costs as much at about this size.
@@ -24,6 +26,8 @@ pub struct Outbox {
     /// Bytes of the first chunk that are sent.
     sent: usize,
     len: usize,
+    /// The part of them that nobody shares.
+    own: Charge,
     sent_total: u64,
 }
 
@@ -43,6 +47,12 @@ impl Chunk {
 }
 
 impl Outbox {
+    /// An empty one, whose bytes count among `buffered`.
+    #[must_use]
+    pub fn new(buffered: &Buffered) -> Self {
+        Self { own: buffered.charge(), ..Self::default() }
+    }
+
     /// Bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -69,6 +79,7 @@ impl Outbox {
         let after = tail.len();
         assert!(after >= before);
         self.len += after - before;
+        self.own.set(self.own.bytes() + after - before);
         result
     }
 
@@ -98,6 +109,9 @@ impl Outbox {
         assert!(count <= self.head().len(), "more was sent than there was");
         self.sent += count;
         self.len -= count;
+        if let Some(Chunk::Own(_)) = self.chunks.front() {
+            self.own.set(self.own.bytes() - count);
+        }
         self.sent_total += count as u64;
         let is_chunk_sent =
             self.chunks.front().is_some_and(|chunk| self.sent == chunk.bytes().len());
@@ -111,6 +125,13 @@ impl Outbox {
                 self.chunks.push_back(Chunk::Own(buffer));
             }
         }
+    }
+
+    /// Drops all that waits.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        (self.sent, self.len) = (0, 0);
+        self.own.set(0);
     }
 
     fn tail(&mut self, size_hint: usize) -> &mut Vec<u8> {

@@ -13,6 +13,7 @@ use weirlog_engine::types::{Monotonic, Now, ShardId, SubscriptionId};
 
 use crate::address::Address;
 use crate::auth::{Identity, Login, Permissions};
+use crate::buffered::{Buffered, Charge};
 use crate::connection_count::CountedConnection;
 use crate::detail::SentLines;
 use crate::flow::Traffic;
@@ -64,6 +65,8 @@ pub struct Session {
     pub closing_text: Option<Box<str>>,
     /// What waits to be written.
     pub outbox: Outbox,
+    /// What the front keeps of a message that came in part.
+    pub received: Charge,
     /// The last CONNECT, or what holds without one.
     pub options: Connect,
     /// How far the greeting went.
@@ -154,9 +157,21 @@ impl Session {
         self.identity.as_ref()?.as_deref()
     }
 
+    /// What it holds in memory.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.outbox.len() + self.received.bytes()
+    }
+
     /// A connection as it is after accept.
     #[must_use]
-    pub fn new(id: ConnectionId, number: u64, address: Address, now: Now) -> Self {
+    pub fn new(
+        id: ConnectionId,
+        number: u64,
+        address: Address,
+        now: Now,
+        buffered: &Buffered,
+    ) -> Self {
         Self {
             id,
             number,
@@ -164,7 +179,8 @@ impl Session {
             opened_at: now,
             traffic: Traffic::default(),
             closing_text: None,
-            outbox: Outbox::default(),
+            outbox: Outbox::new(buffered),
+            received: buffered.charge(),
             options: Connect::default(),
             greeting: Greeting::First,
             identity: Some(None),

@@ -97,6 +97,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) control_line_bytes_max: usize,
     /// Bytes that may wait for one.
     pub(crate) pending_bytes_max: usize,
+    /// Bytes that all connections of a core hold in memory at most.
+    pub(crate) buffered_bytes_max: usize,
     /// Whether messages may have headers.
     pub(crate) has_headers: bool,
     /// A silent one is pinged after this time.
@@ -116,6 +118,7 @@ impl Default for ConnectionOptions {
             subscriptions_max: net.subscriptions_max,
             control_line_bytes_max: net.control_line_bytes_max,
             pending_bytes_max: net.pending_bytes_max,
+            buffered_bytes_max: net.buffered_bytes_max,
             ping_interval: Duration::from_millis(net.ping_interval_ms),
             pings_out_max: net.ping_out_max,
             write_deadline: Duration::from_millis(net.write_deadline_ms),

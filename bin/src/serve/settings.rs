@@ -76,6 +76,7 @@ pub(super) fn net_config(options: &Options, address: SocketAddr, shard_count: u1
         subscriptions_max: options.connections.subscriptions_max,
         control_line_bytes_max: options.connections.control_line_bytes_max,
         pending_bytes_max: options.connections.pending_bytes_max,
+        buffered_bytes_max: options.connections.buffered_bytes_max,
         ping_interval_ms: milliseconds(options.connections.ping_interval).max(1),
         ping_out_max: options.connections.pings_out_max,
         write_deadline_ms: milliseconds(options.connections.write_deadline).max(1),

@@ -27,6 +27,10 @@ pub(super) fn tell(log: &Log, notice: &Notice) {
             wall_time(),
             format!("Slow consumer: connection {number} of {client_ip} closed, {pending_bytes} bytes waited for it"),
         ),
+        Notice::Shed { number, client_ip, buffered_bytes } => log.warning(
+            wall_time(),
+            format!("Too much buffered: connection {number} of {client_ip} closed, {buffered_bytes} bytes were its part"),
+        ),
         Notice::Detail(detail) => {
             let level = if detail.is_trace { Level::Trace } else { Level::Debug };
             let part = if detail.is_streaming { Part::Streaming } else { Part::Server };

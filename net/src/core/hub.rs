@@ -9,6 +9,7 @@ use super::sessions::Sessions;
 use super::windows::Windows;
 use crate::address::Address;
 use crate::auth::PasswordCheck;
+use crate::buffered::Buffered;
 use crate::closed_connections::ClosedConnections;
 use crate::config::{NetConfig, OUTBOX_RESUME_BYTES, OUTBOX_SOFT_BYTES};
 use crate::detail::Detail;
@@ -51,6 +52,15 @@ pub enum TimerEvent {
 /// Something the operator should hear about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
+    /// A connection was closed because all together held too much in memory, and it most of that.
+    Shed {
+        /// Its number.
+        number: u64,
+        /// Its address.
+        client_ip: String,
+        /// What it held.
+        buffered_bytes: usize,
+    },
     /// A connection was closed because it did not read what was sent to it.
     SlowConsumer {
         /// The number shown to the client.
@@ -107,6 +117,8 @@ pub struct Tally {
     pub channels: ChannelTraffic,
     /// Connections closed because they did not read.
     pub slow_consumers: u64,
+    /// Connections closed because all together held too much in memory.
+    pub shed: u64,
     /// Subscriptions made.
     pub inserted: u64,
     /// Subscriptions ended.
@@ -125,6 +137,7 @@ impl Tally {
         self.traffic.add_all(other.traffic);
         self.channels.add_all(other.channels);
         self.slow_consumers += other.slow_consumers;
+        self.shed += other.shed;
         self.inserted += other.inserted;
         self.removed += other.removed;
         self.lookups += other.lookups;
@@ -140,6 +153,8 @@ pub struct Hub {
     pub(crate) limits: ParseLimits,
     pub(crate) links: Links,
     pub(crate) sessions: Sessions,
+    /// What they hold in memory.
+    pub(crate) buffered: Buffered,
     pub(crate) connections_count: u64,
     pub(crate) tally: Tally,
     pub(crate) closed: ClosedConnections,
@@ -192,6 +207,7 @@ impl Hub {
             limits,
             links: Links::new(own, core_count),
             sessions: Sessions::default(),
+            buffered: Buffered::default(),
             connections_count: 0,
             tally: Tally::default(),
             closed: ClosedConnections::new(core_count),
@@ -294,14 +310,12 @@ impl Hub {
         let is_too_much = session.outbox.len() > self.config.pending_bytes_max;
         let text = if is_too_much { TOO_MUCH_WAITS } else { WRITES_MAKE_NO_PROGRESS };
         session.closing_text.get_or_insert_with(|| text.into());
-        session.is_closing = true;
-        session.is_cut = true;
         self.notices.push(Notice::SlowConsumer {
             number: session.number,
             client_ip: session.address.host.clone(),
             pending_bytes: session.outbox.len(),
         });
-        self.mark_flush(id);
+        self.cut(id);
     }
 
     /// Whether a connection can take more of history.
@@ -410,6 +424,6 @@ impl Hub {
         self.connections_count += 1;
         let core_count = self.links.core_count() as u64;
         let number = (self.connections_count - 1) * core_count + u64::from(self.own().0) + 1;
-        self.sessions.insert(|id| Session::new(id, number, address, now))
+        self.sessions.insert(|id| Session::new(id, number, address, now, &self.buffered))
     }
 }

@@ -29,6 +29,8 @@ pub struct RuntimeSettings {
     pub control_line_bytes_max: usize,
     /// Bytes waiting for one connection at most.
     pub pending_bytes_max: usize,
+    /// What all connections of a core hold in memory at most.
+    pub buffered_bytes_max: usize,
     /// How long a write may make no progress.
     pub write_deadline_ms: u64,
     /// Connections at most, for those to come; 0: no limit.
@@ -57,6 +59,7 @@ impl RuntimeSettings {
             payload_size_bytes_max: config.payload_size_bytes_max,
             control_line_bytes_max: config.control_line_bytes_max,
             pending_bytes_max: config.pending_bytes_max,
+            buffered_bytes_max: config.buffered_bytes_max,
             write_deadline_ms: config.write_deadline_ms,
             connections_max: config.connections_max,
             subscriptions_max: config.subscriptions_max,
@@ -87,6 +90,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         config.payload_size_bytes_max = settings.payload_size_bytes_max;
         config.control_line_bytes_max = settings.control_line_bytes_max;
         config.pending_bytes_max = settings.pending_bytes_max;
+        config.buffered_bytes_max = settings.buffered_bytes_max;
         config.write_deadline_ms = settings.write_deadline_ms;
         config.connections_max = settings.connections_max;
         config.subscriptions_max = settings.subscriptions_max;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::hub::Hub;
 use crate::auth::Permissions;
+use crate::buffered::Buffered;
 use crate::config::{CROWDED_QUARTERS, PUBLISH_OVERHEAD_BYTES};
 use crate::ids::{ConnectionId, CoreId, Subscriber};
 use crate::interest::{InterestChange, Matches, RemoteMatches, RemoteMembers};
@@ -55,7 +56,7 @@ impl Hub {
         let excluded =
             from.filter(|id| self.sessions.get(*id).is_some_and(|session| !session.options.echo));
         let mut is_delivered = false;
-        let shared = share(message, &found.here);
+        let shared = share(&self.buffered, message, &found.here);
         let message = &Message { shared: shared.as_ref(), ..*message };
         for subscriber in found.here.plain() {
             if Some(subscriber.connection) != excluded {
@@ -233,7 +234,7 @@ impl Hub {
                 self.route_to_group(queue, Members { here, there }, message, (None, None));
             }
         } else {
-            let shared = share(message, &found.here);
+            let shared = share(&self.buffered, message, &found.here);
             let message = &Message { shared: shared.as_ref(), ..*message };
             for subscriber in found.here.plain() {
                 self.deliver(*subscriber, message);
@@ -351,10 +352,10 @@ struct Members<'a> {
 }
 
 /// A copy of a message's block for all who get it here to share, if it is large and they are several.
-fn share(message: &Message<'_>, here: &Matches<Subscriber>) -> Option<Bytes> {
+fn share(buffered: &Buffered, message: &Message<'_>, here: &Matches<Subscriber>) -> Option<Bytes> {
     let is_worth_it = message.block.len() >= SHARED_SIZE_BYTES_MIN
         && here.plain().len() + here.groups().len() > 1;
-    is_worth_it.then(|| Bytes::copy_from_slice(message.block))
+    is_worth_it.then(|| buffered.shared_copy(message.block))
 }
 
 /// Returns the length of what was sent behind the head.

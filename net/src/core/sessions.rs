@@ -72,11 +72,13 @@ mod tests {
 
     use super::*;
     use crate::address::Address;
+    use crate::buffered::Buffered;
 
     #[test]
     fn the_name_of_a_closed_connection_names_nobody() {
         let mut sessions = Sessions::default();
-        let make = |id| Session::new(id, 1, Address::default(), Now::default());
+        let buffered = Buffered::default();
+        let make = |id| Session::new(id, 1, Address::default(), Now::default(), &buffered);
         let first = sessions.insert(make);
         assert!(sessions.get(first).is_some());
         assert!(sessions.remove(first).is_some());

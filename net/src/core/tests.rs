@@ -8,6 +8,7 @@ mod nats;
 mod partition;
 mod reference;
 mod reload;
+mod shedding;
 mod stan;
 mod stan_client;
 mod telling;

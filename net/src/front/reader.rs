@@ -16,6 +16,8 @@ use crate::core::Next;
 pub(super) const SCRATCH_SIZE_BYTES: usize = 128 << 10;
 /// A rest of up to this is copied in front of what is read next; a larger one is read on where it lies.
 const COPIED_SIZE_BYTES_MAX: usize = 32 << 10;
+/// The core is not told of less than this: halves of small messages are behind every other read.
+const TOLD_SIZE_BYTES_MIN: usize = 4 << 10;
 
 /// What a connection has sent and the core has not taken.
 #[derive(Debug, Default)]
@@ -25,6 +27,8 @@ struct Rest {
     filled: usize,
     /// The core is not asked before there are so many.
     needed: usize,
+    /// What the core knows of its size.
+    told_bytes: usize,
 }
 
 impl Rest {
@@ -60,12 +64,14 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             let read =
                 std::future::poll_fn(|context| self.poll_read(context, &line, &mut rest)).await;
             let Ok(mut next) = read else { break };
+            self.tell_size(&line, &mut rest);
             while next == Next::Wait {
                 line.reader.wait().await;
                 if line.is_finished.get() {
                     break;
                 }
                 next = self.offer(&line, &mut rest);
+                self.tell_size(&line, &mut rest);
             }
             if next == Next::Close || line.is_finished.get() {
                 break;
@@ -82,6 +88,16 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             slot.take_if(|other| other.id == line.id);
         }
         line.writer.ring();
+    }
+
+    /// What the connection holds in memory counts.
+    fn tell_size(&self, line: &Line, rest: &mut Rest) {
+        let size_bytes = rest.bytes.capacity();
+        let told_bytes = if size_bytes < TOLD_SIZE_BYTES_MIN { 0 } else { size_bytes };
+        if told_bytes != rest.told_bytes {
+            rest.told_bytes = told_bytes;
+            self.with_core(|core, _| core.keep_received(line.id, told_bytes));
+        }
     }
 
     /// Reads once and offers all there is to the core.
@@ -118,9 +134,13 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         line: &Line,
         rest: &mut Rest,
     ) -> Poll<io::Result<Next>> {
-        let wanted = rest.needed.max(rest.filled + SCRATCH_SIZE_BYTES);
+        // No more than the message needs, as far as that is known.
+        let is_known = rest.needed > rest.filled;
+        let wanted = if is_known { rest.needed } else { rest.filled + SCRATCH_SIZE_BYTES };
         if rest.bytes.len() < wanted {
+            rest.bytes.reserve_exact(wanted - rest.bytes.len());
             rest.bytes.resize(wanted, 0);
+            self.tell_size(line, rest);
         }
         let count = ready!(poll_socket(context, line, &mut rest.bytes[rest.filled..]))?;
         rest.filled += count;

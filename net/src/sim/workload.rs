@@ -215,7 +215,7 @@ impl Run {
             for notice in server.take_notices() {
                 self.world.log(|| format!("notice {notice:?}"));
                 match notice {
-                    Notice::SlowConsumer { .. } => {}
+                    Notice::SlowConsumer { .. } | Notice::Shed { .. } => {}
                     Notice::LogFinished { .. } | Notice::Damage(_) if is_disk_failing => {}
                     other => return Err(format!("{other:?}")),
                 }

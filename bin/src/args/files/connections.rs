@@ -47,6 +47,16 @@ pub(super) fn pending_bytes_max(settings: &mut FileSettings, text: &str) -> Resu
     Ok(())
 }
 
+/// `max_buffered`
+pub(super) fn buffered_bytes_max(
+    settings: &mut FileSettings,
+    text: &str,
+) -> Result<(), ValueError> {
+    let bytes = usize::try_from(values::size_bytes(text)?).ok().filter(|bytes| *bytes > 0);
+    settings.connections.buffered_bytes_max = bytes.ok_or(ValueError::NotPositive)?;
+    Ok(())
+}
+
 /// `ping_interval`
 pub(super) fn ping_interval(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
     settings.connections.ping_interval = duration(text)?;

@@ -106,6 +106,7 @@ pub(super) static NATS_KEYS: &[Key] = &[
     key(&["max_subscriptions", "max_subs"], Action::Set(net::subscriptions_max)),
     key(&["max_control_line"], Action::Set(net::control_line_bytes_max)),
     key(&["max_pending"], Action::Set(net::pending_bytes_max)),
+    key(&["max_buffered"], Action::Set(net::buffered_bytes_max)),
     key(&["ping_interval"], Action::Set(net::ping_interval)),
     key(&["ping_max"], Action::Set(net::pings_out_max)),
     key(&["write_deadline"], Action::Set(net::write_deadline)),

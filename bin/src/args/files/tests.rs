@@ -71,6 +71,7 @@ const KEYS: &[(&str, &str, Change)] = &[
     ("max_subscriptions", "7", |o| o.connections.subscriptions_max = 7),
     ("max_control_line", "1KB", |o| o.connections.control_line_bytes_max = 1024),
     ("max_pending", "128MB", |o| o.connections.pending_bytes_max = 128 << 20),
+    ("max_buffered", "3GB", |o| o.connections.buffered_bytes_max = 3 << 30),
     ("ping_interval", "\"30s\"", |o| o.connections.ping_interval = Duration::from_secs(30)),
     ("ping_interval", "30", |o| o.connections.ping_interval = Duration::from_secs(30)),
     ("ping_max", "5", |o| o.connections.pings_out_max = 5),
@@ -184,6 +185,8 @@ fn a_wrong_value_is_refused_with_its_line() {
     check_error("hbi: 5", "1:1: hbi: not a duration (such as 100ms, 30s, 1m30s, 1.5h, 0): \"5\"");
     check_error("store: bolt", "1:1: store: unsupported store type, use file or memory: \"bolt\"");
     check_error("max_pending: 0", "1:1: max_pending: must be longer than 0");
+    check_error("max_buffered: 0", "1:1: max_buffered: must be longer than 0");
+    check_error("max_buffered: 1MB", "max_pending cannot be higher than max_buffered");
     check_error("max_pending: 1k", "max_payload cannot be higher than max_pending");
     check_error("max_control_line: 2MB", "1:1: max_control_line: must be from 256 to 1048576");
     let missing = read("-c /nowhere/w.conf", &[]).unwrap_err();

@@ -119,6 +119,7 @@ impl Snapshot {
         let counters = [
             ("weirlog_connections", "Connections there ever were", totals.connections_ever),
             ("weirlog_slow_consumers", "Connections closed as slow", tally.slow_consumers),
+            ("weirlog_shed_connections", "Connections closed for what they buffered", tally.shed),
             ("weirlog_received_messages", "Messages from connections", nats.received.messages),
             ("weirlog_received_bytes", "Bytes of these", nats.received.bytes),
             ("weirlog_sent_messages", "Messages to connections", nats.sent.messages),

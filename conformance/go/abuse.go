@@ -1,0 +1,296 @@
+// Clients that mean harm, or look like it: while they are at it, others keep their service and the server its memory.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/stan.go"
+)
+
+const (
+	// What the server's configuration allows all connections to buffer, and one to have waiting.
+	bufferedMaxMB, pendingMaxMB = 64, 16
+	// What the server needs for itself: its code, caches, and what grows with connections.
+	baseMB = 160
+	// halfLines is how many connections send half a line: two files each of 20,000 that a process may have here.
+	halfLines = 9000
+)
+
+// abuseFlags writes the configuration that has the ceilings.
+func abuseFlags() []string {
+	name := filepath.Join(os.Getenv("CONFORMANCE_DATA"), "abuse.conf")
+	text := fmt.Sprintf("max_buffered: %dMB\nmax_pending: %dMB\n", bufferedMaxMB, pendingMaxMB)
+	must(os.WriteFile(name, []byte(text), 0o644))
+	return []string{"-c", name}
+}
+
+func abuse(t *suite, s *server) {
+	watched := func(name string, body func()) {
+		t.checkBeyondReference(name, func() {
+			must(os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.process.Pid), []byte("5"), 0))
+			slowest := s.whileServing(body)
+			peak := s.memoryMB("VmHWM:")
+			fmt.Printf("# %s: peak %d MB, slowest publish of another %v\n", name, peak, slowest.Round(time.Millisecond))
+			s.expectMemory()
+		})
+	}
+	watched(fmt.Sprintf("%d connections send half a line", halfLines), s.halfLines)
+	watched("400 connections send most of a large message", s.halfMessages)
+	watched("a control line without an end, and headers without one", s.endlessLines)
+	watched("100,000 subscriptions of one connection that goes", s.manySubscriptions)
+	watched("subscribers that never read", s.neverRead)
+	watched("publishers faster than the disk", s.floodedDisk)
+	watched("ten clients fight for one id", s.sameID)
+	watched("connections that come and go at once", s.storm)
+}
+
+// whileServing runs the body while another client publishes and gets what it publishes, and tells the longest it
+// waited for that.
+func (s *server) whileServing(body func()) time.Duration {
+	other := s.connect("bystander", stan.Pings(5, 20))
+	defer other.leave()
+	got := make(chan uint64, 100)
+	other.subscribe("bystander", func(m *stan.Msg) { got <- m.Sequence })
+	done := make(chan error, 1)
+	go func() { done <- attempt(body) }()
+	var slowest time.Duration
+	for {
+		start := time.Now()
+		must(other.Publish("bystander", []byte("still here")))
+		select {
+		case <-got:
+		case <-time.After(patience):
+			fail("another client got nothing for %v", patience)
+		}
+		slowest = max(slowest, time.Since(start))
+		select {
+		case err := <-done:
+			must(err)
+			return slowest
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// expectMemory waits until the server is below the ceiling: its allocator keeps what is freed for a second or two.
+func (s *server) expectMemory() {
+	eventually(fmt.Sprintf("less than %d MB", baseMB+bufferedMaxMB), func() bool {
+		return s.memoryMB("VmRSS:") < baseMB+bufferedMaxMB
+	})
+}
+
+// memoryMB is the memory that the server has now (VmRSS), or had at most since that mark was taken back (VmHWM).
+func (s *server) memoryMB(field string) int {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.process.Pid))
+	must(err)
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, field); ok {
+			kB, err := strconv.Atoi(strings.Fields(rest)[0])
+			must(err)
+			return kB / 1024
+		}
+	}
+	fail("no %s in %s", field, status)
+	return 0
+}
+
+// raw opens a connection and says hello.
+func (s *server) raw() net.Conn {
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+	must(err)
+	say(conn, "CONNECT {\"verbose\":false}\r\n")
+	return conn
+}
+
+// say sends, to a server that may close any time.
+func say(conn net.Conn, text string) error {
+	conn.SetWriteDeadline(time.Now().Add(patience))
+	_, err := io.WriteString(conn, text)
+	return err
+}
+
+// lastWord reads until the server closes.
+func lastWord(conn net.Conn) string {
+	conn.SetReadDeadline(time.Now().Add(patience))
+	said, err := io.ReadAll(conn)
+	if netError, ok := err.(net.Error); ok && netError.Timeout() {
+		fail("not closed after %v", patience)
+	}
+	return string(said)
+}
+
+func closeAll(conns []net.Conn) {
+	for _, conn := range conns {
+		conn.Close()
+	}
+}
+
+func (s *server) halfLines() {
+	var conns []net.Conn
+	defer func() { closeAll(conns) }()
+	for range halfLines {
+		conn := s.raw()
+		conns = append(conns, conn)
+		must(say(conn, "PUB half.a.li"))
+	}
+	time.Sleep(time.Second)
+	must(say(conns[0], "ne 2\r\nok\r\nPING\r\n"))
+	expectWord(conns[0], "PONG")
+}
+
+// expectWord reads lines until one is it.
+func expectWord(conn net.Conn, word string) {
+	conn.SetReadDeadline(time.Now().Add(patience))
+	lines := bufio.NewScanner(conn)
+	for lines.Scan() {
+		if lines.Text() == word {
+			return
+		}
+	}
+	fail("no %s: %v", word, lines.Err())
+}
+
+func (s *server) halfMessages() {
+	const size, count = 1_000_000, 400
+	var conns []net.Conn
+	defer func() { closeAll(conns) }()
+	most := "PUB most " + strconv.Itoa(size) + "\r\n" + strings.Repeat("x", size-10)
+	for range count {
+		conn := s.raw()
+		conns = append(conns, conn)
+		say(conn, most)
+	}
+	closed := 0
+	for _, conn := range conns {
+		conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if said, _ := io.ReadAll(conn); strings.Contains(string(said), "Too Many Bytes Buffered") {
+			closed++
+		}
+	}
+	if least := count - bufferedMaxMB*(1<<20)/size; closed < least {
+		fail("%d of %d were closed with a word, wanted %d", closed, count, least)
+	}
+	s.expectMemory()
+}
+
+func (s *server) endlessLines() {
+	for _, line := range []string{
+		"PUB " + strings.Repeat("x", 1<<20),
+		"SUB " + strings.Repeat("x.", 1<<19),
+		"CONNECT " + strings.Repeat("{", 1<<20),
+		"HPUB a " + strings.Repeat("9", 1<<20),
+	} {
+		conn := s.raw()
+		say(conn, line)
+		if said := lastWord(conn); !strings.Contains(said, "-ERR ") {
+			fail("%s...: %q", line[:8], said)
+		}
+		conn.Close()
+	}
+	conn := s.raw()
+	defer conn.Close()
+	say(conn, "HPUB a 9223372036854775807 9223372036854775808\r\n")
+	// As nats-server does: closed without a word.
+	lastWord(conn)
+}
+
+func (s *server) manySubscriptions() {
+	conn := s.raw()
+	defer conn.Close()
+	var batch strings.Builder
+	for n := range 100_000 {
+		fmt.Fprintf(&batch, "SUB many.%d.* %d\r\n", n, n)
+	}
+	must(say(conn, batch.String()+"PING\r\n"))
+	expectWord(conn, "PONG")
+}
+
+func (s *server) neverRead() {
+	const count = 8
+	var conns []net.Conn
+	defer func() { closeAll(conns) }()
+	for range count {
+		conn := s.raw()
+		conns = append(conns, conn)
+		must(say(conn, "SUB flood 1\r\n"))
+	}
+	publisher := s.raw()
+	defer publisher.Close()
+	// Each of them is to get three times of what may wait for it.
+	message := "PUB flood 8000\r\n" + strings.Repeat("x", 8000) + "\r\n"
+	for range 3 * pendingMaxMB * (1 << 20) / 8000 {
+		must(say(publisher, message))
+	}
+	must(say(publisher, "PING\r\n"))
+	expectWord(publisher, "PONG")
+}
+
+func (s *server) floodedDisk() {
+	c := s.connect("flood", stan.MaxPubAcksInflight(200_000), stan.PubAckWait(checkTimeout))
+	defer c.leave()
+	var acks sync.WaitGroup
+	var failed error
+	var once sync.Once
+	body := make([]byte, 1000)
+	for range 150_000 {
+		acks.Add(1)
+		_, err := c.PublishAsync("flood", body, func(_ string, err error) {
+			if err != nil {
+				once.Do(func() { failed = err })
+			}
+			acks.Done()
+		})
+		must(err)
+	}
+	acks.Wait()
+	must(failed)
+}
+
+func (s *server) sameID() {
+	var all sync.WaitGroup
+	until := time.Now().Add(2 * time.Second)
+	for range 10 {
+		all.Go(func() {
+			for time.Now().Before(until) {
+				// It is refused while another has the id and lives.
+				if c, err := s.dial("fought-over", nil, stan.ConnectWait(2*time.Second)); err == nil {
+					c.Publish("fought", []byte("mine"))
+					c.cut()
+				}
+			}
+		})
+	}
+	all.Wait()
+	s.connectSoon("fought-over").leave()
+}
+
+func (s *server) storm() {
+	var all sync.WaitGroup
+	until := time.Now().Add(2 * time.Second)
+	for n := range 32 {
+		all.Go(func() {
+			for time.Now().Before(until) {
+				conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+				if err != nil {
+					continue
+				}
+				if n%2 == 0 {
+					say(conn, "CONNECT {}\r\nSUB a 1\r\nPING\r\n")
+				}
+				// Without TIME_WAIT: ports would run out.
+				conn.(*net.TCPConn).SetLinger(0)
+				conn.Close()
+			}
+		})
+	}
+	all.Wait()
+}

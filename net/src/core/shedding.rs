@@ -1,0 +1,61 @@
+//! A ceiling over what all connections of a core hold in memory: above it the one that holds most is closed, so that
+//! one who sends halves of messages, or never reads, takes nothing from the others.
+
+use super::Notice;
+use super::hub::Hub;
+use crate::ids::ConnectionId;
+
+/// What a connection is told that was closed for what it sent in part.
+const TOO_MUCH_IS_HALF: &str = "Too Many Bytes Buffered";
+/// Why one was closed for what waited for it.
+const TOO_MUCH_WAITS: &str = "Slow Consumer (Bytes Buffered)";
+
+impl Hub {
+    /// A connection has sent part of a message, and so many bytes of it are kept.
+    pub(super) fn keep_received(&mut self, id: ConnectionId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(id)
+            && !session.is_closing
+        {
+            session.received.set(bytes);
+        }
+    }
+
+    /// Closes connections until the rest is within the ceiling. `spared` stays.
+    pub(super) fn shed(&mut self, spared: impl Fn(ConnectionId) -> bool) {
+        while self.buffered.bytes() > self.config.buffered_bytes_max {
+            let open = self.sessions.iter().filter(|session| !session.is_cut);
+            let held = open.map(|session| (session.buffered_bytes(), session.id));
+            let most = held.filter(|(bytes, id)| *bytes > 0 && !spared(*id)).max();
+            let Some((bytes, id)) = most else { return };
+            self.close_for_memory(id, bytes);
+        }
+    }
+
+    fn close_for_memory(&mut self, id: ConnectionId, buffered_bytes: usize) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        self.tally.shed += 1;
+        self.notices.push(Notice::Shed {
+            number: session.number,
+            client_ip: session.address.host.clone(),
+            buffered_bytes,
+        });
+        let is_sender = session.received.bytes() > session.outbox.len();
+        // Its reader lets go of it as soon as it learns that the connection is closed.
+        session.received.set(0);
+        if is_sender && !session.is_closing {
+            self.close(id, Some(TOO_MUCH_IS_HALF));
+        } else {
+            session.closing_text.get_or_insert_with(|| TOO_MUCH_WAITS.into());
+            self.cut(id);
+        }
+    }
+
+    /// Closes a connection at once, with all that waits for it.
+    pub(super) fn cut(&mut self, id: ConnectionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.is_closing = true;
+        session.is_cut = true;
+        session.outbox.clear();
+        self.mark_flush(id);
+    }
+}
