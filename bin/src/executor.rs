@@ -2,11 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use io_uring::IoUring;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use weirlog_engine::disk::dma::GlommioRuntime;
 use weirlog_engine::runtime::Runtime as _;
 
@@ -22,6 +24,8 @@ const BEGIN_WAIT: Duration = Duration::from_secs(1);
 const BEGIN_TRIES_MAX: usize = 10;
 /// glommio registers this much memory on three rings of each executor; registering more gains nothing.
 const REGISTERED_MEMORY_BYTES: usize = 1 << 20;
+/// glommio starts with no less.
+const LOCKED_MEMORY_BYTES: u64 = 512 << 10;
 /// Operations in one ring.
 const RING_DEPTH: usize = 256;
 
@@ -43,6 +47,7 @@ pub(crate) fn execute<T: Send + 'static, F: Future<Output = T> + 'static>(
     placement: impl Fn() -> Placement,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<ExecutorJoinHandle<Option<T>>, String> {
+    check_system()?;
     let work = Arc::new(Mutex::new(Some(work)));
     for _ in 0..BEGIN_TRIES_MAX {
         let (begin, begun) = channel();
@@ -54,11 +59,39 @@ pub(crate) fn execute<T: Send + 'static, F: Future<Output = T> + 'static>(
         });
         let executor = executor.map_err(|error| error.to_string())?;
         let is_taken = || work.lock().expect("nobody panics with it").is_none();
-        if begun.recv_timeout(BEGIN_WAIT).is_ok() || is_taken() {
-            return Ok(executor);
+        match begun.recv_timeout(BEGIN_WAIT) {
+            Ok(()) => return Ok(executor),
+            Err(_) if is_taken() => return Ok(executor),
+            // Its thread ended without a look at the work: there are no rings for it.
+            Err(RecvTimeoutError::Disconnected) => {
+                executor.join().map_err(|error| error.to_string())?;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
     Err(format!("{name} does not begin"))
+}
+
+/// Whether there is what glommio needs; the error says what helps.
+fn check_system() -> Result<(), String> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(|error| error.to_string())?;
+    if hard < LOCKED_MEMORY_BYTES {
+        return Err(format!(
+            "locked memory is limited to {hard} bytes, {LOCKED_MEMORY_BYTES} are needed: \
+             raise it with `ulimit -l 512`, or LimitMEMLOCK=512K in a systemd unit"
+        ));
+    }
+    if soft < LOCKED_MEMORY_BYTES {
+        setrlimit(Resource::RLIMIT_MEMLOCK, LOCKED_MEMORY_BYTES, hard)
+            .map_err(|error| error.to_string())?;
+    }
+    match IoUring::new(1) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "io_uring cannot be used ({error}): it needs Linux 5.8, kernel.io_uring_disabled = 0, \
+             and in a container a seccomp profile that allows it"
+        )),
+    }
 }
 
 /// Polls `work` at least at each tick. There are two, so that one is still to come if the executor falls asleep as the

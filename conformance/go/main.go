@@ -9,6 +9,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == withoutRing {
+		becomeWithoutRing(os.Args[2:])
+	}
 	kills := flag.Int("kill", 5, "how often to kill the server under load")
 	only := flag.String("only", "", "run only this pattern")
 	seed := flag.Uint64("seed", 1, "seed of every random choice but ports")

@@ -33,6 +33,15 @@ func refuse(t *suite, s *server) {
 		}
 	})
 
+	t.checkBeyondReference("without io_uring, or memory to lock, it says what is missing", func() {
+		sut, fresh := os.Getenv("SUT"), filepath.Join(s.dir, "fresh")
+		self, err := os.Executable()
+		must(err)
+		expectRefusalOf([]string{self, withoutRing, sut, "-p", port, "--dir", fresh}, "io_uring", "seccomp")
+		expectRefusalOf([]string{"sh", "-c", `ulimit -l 64; exec "$0" "$@"`, sut, "-p", port, "--dir", fresh},
+			"locked memory", "65536", "ulimit -l")
+	})
+
 	t.checkBeyondReference("a directory in use is refused", func() {
 		expectRefusal([]string{"-p", port, "--dir", data}, "in use", data)
 		// The server that has it did not notice.
@@ -86,16 +95,22 @@ func refuse(t *suite, s *server) {
 
 // expectRefusal runs the server, which must not start, and looks at its last words.
 func expectRefusal(flags []string, names ...string) {
+	expectRefusalOf(append([]string{os.Getenv("SUT")}, flags...), names...)
+}
+
+// expectRefusalOf does so with a whole command.
+func expectRefusalOf(words []string, names ...string) {
+	flags := words[1:]
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	command := exec.CommandContext(ctx, os.Getenv("SUT"), flags...)
-	var words strings.Builder
-	command.Stderr = &words
+	command := exec.CommandContext(ctx, words[0], flags...)
+	var said strings.Builder
+	command.Stderr = &said
 	var exit *exec.ExitError
 	if err := command.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		fail("%q: ended with %v, said %q", flags, err, words.String())
+		fail("%q: ended with %v, said %q", flags, err, said.String())
 	}
-	text := strings.TrimSuffix(words.String(), "\n")
+	text := strings.TrimSuffix(said.String(), "\n")
 	if text == "" || strings.Contains(text, "\n") {
 		fail("%q: not one line: %q", flags, text)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/stan.go"
@@ -231,6 +232,19 @@ func heartbeats(t *suite, s *server) {
 		living.publish("beats", 21, 40)
 		waitDistinct(21, 40, &living.got)
 		living.leave()
+	})
+
+	t.check("a server that was stopped for 25 heartbeats drops nobody for it", func() {
+		living := join(s, "living", "stopped")
+		defer living.leave()
+		must(s.process.Signal(syscall.SIGSTOP))
+		time.Sleep(5 * time.Second)
+		must(s.process.Signal(syscall.SIGCONT))
+		living.publish("stopped", 1, 20)
+		waitDistinct(1, 20, &living.got)
+		time.Sleep(time.Second)
+		living.publish("stopped", 21, 40)
+		waitDistinct(21, 40, &living.got)
 	})
 
 	t.check("the id of a dropped client is free at once, without asking it", func() {
