@@ -57,6 +57,8 @@ pub(crate) struct Segment<F> {
     pub live_messages: u64,
     /// Bytes of their records.
     pub live_bytes: u64,
+    /// Once none is left: behind the batch of this index recovery knows of it.
+    pub emptied: Option<Index>,
     /// Once it is sealed: the bytes of all its messages' records then, and the runs in its footer.
     pub record_bytes: u64,
     /// See `record_bytes`.
@@ -78,6 +80,7 @@ impl<F> Segment<F> {
             is_clustered: false,
             live_messages: 0,
             live_bytes: 0,
+            emptied: None,
             record_bytes: 0,
             runs_count: 0,
             is_damaged: false,

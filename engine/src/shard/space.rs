@@ -145,15 +145,27 @@ impl<D: Disk> Shard<D> {
 
     /// What limits removed is logged before its space is used again.
     pub(super) fn log_trims(&mut self) {
-        if !self.trimmed.is_empty() {
-            self.look_for_clustering();
+        if self.trimmed.is_empty() {
+            return;
         }
+        self.look_for_clustering();
         while let Some(id) = self.trimmed.pop_first() {
             if let Some(channel) = self.channels.get_mut(id)
                 && std::mem::take(&mut channel.is_trim_unlogged)
             {
                 let first = channel.first;
                 self.log.push_state(&StateRecord::Trimmed { id, first }, false);
+            }
+        }
+        self.note_emptied();
+    }
+
+    /// All that was removed so far is logged: segments that are empty now are so for recovery too, once that is on disk.
+    fn note_emptied(&mut self) {
+        let known = self.log.last_index();
+        for segment in self.segments.values_mut() {
+            if segment.live_messages == 0 && segment.state == SegmentState::Sealed {
+                segment.emptied.get_or_insert(known);
             }
         }
     }
@@ -265,11 +277,17 @@ impl<D: Disk> Shard<D> {
 
     /// Segments whose messages are all gone and whose state records are dead: behind the older checkpoint. Their files
     /// become spare ones.
-    pub(crate) fn collect_dead(&mut self) {
+    pub(crate) fn collect_dead(&mut self, now: Now) {
+        if self.log.finished().is_none() {
+            self.log_trims_lazily(now);
+            self.note_emptied();
+        }
         let (_, behind) = self.checkpoints.older();
+        let committed = self.log.committed();
         let is_dead = |segment: &Segment<D::File>| {
             segment.state == SegmentState::Sealed
                 && segment.live_messages == 0
+                && segment.emptied.is_some_and(|known| known <= committed)
                 && segment.last_index <= behind
         };
         let dead = self.segments.iter().filter(|(_, segment)| is_dead(segment));

@@ -244,7 +244,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         let is_written = result.is_ok();
         self.with_shard(at, |shard| {
             shard.checkpoint_written(work.number, work.as_of, is_written);
-            shard.collect_dead();
+            shard.collect_dead(self.runtime.now());
         });
         // A full disk only means a longer recovery; anything else is the end of the log.
         if result.as_ref().is_err_and(|error| !is_full(error)) {

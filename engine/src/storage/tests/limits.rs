@@ -1,5 +1,6 @@
 //! Limits of single channels: at creation, at the next open, and when they change in between.
 
+use super::world::World;
 use super::*;
 use crate::error::RequestError;
 use crate::limits::{ChannelLimitRules, LimitRule, NamePart};
@@ -125,4 +126,25 @@ fn tick_all(storage: &SimStorage, runtime: &SimRuntime) {
         storage.with(*shard, |shard| shard.tick(runtime.now()));
     }
     storage.pump();
+}
+
+/// A segment that limits have emptied was used again before the log knew of it: a kill then left a checkpoint with messages
+/// in a segment that was gone.
+#[test]
+fn a_segment_is_used_again_when_it_is_on_disk_that_it_is_empty() {
+    let (world, group, storage) = World::filled(31, 2_000);
+    world.idle(&storage, &group, 10_000);
+    let limits = ChannelLimits { messages_max: 1, bytes_max: 0, ..ChannelLimits::default() };
+    let shard = ShardId(0);
+    let before = storage.with(shard, |s| {
+        let before = s.totals().segments;
+        s.set_limits(limits.into(), group.now());
+        s.collect_dead(group.now());
+        assert_eq!(s.totals().segments, before, "what was removed is not on disk yet");
+        before
+    });
+    world.idle(&storage, &group, 5_000);
+    storage.with(shard, |s| s.collect_dead(group.now()));
+    let after = storage.with(shard, |s| s.totals().segments);
+    assert!(after < before, "{before} -> {after}");
 }

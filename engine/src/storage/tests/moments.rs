@@ -122,3 +122,42 @@ fn what_was_committed_is_there_and_what_was_served_stays() {
         }
     }
 }
+
+/// A segment without messages has state records still. Until two checkpoints stand for them its file is not used again:
+/// the one there is may be lost.
+#[test]
+fn a_subscription_outlives_the_messages_of_its_segment_and_a_checkpoint() {
+    let lives = Lives::new(1);
+    let tuning = Tuning { tail_bytes_max: 16 << 20, ..Tuning::small() };
+    let config = StorageConfig { tuning, ..lives.config.clone() };
+    let group = lives.executor.group();
+    let storage = lives.executor.block_on(open(&lives.disk, &group, &config)).unwrap();
+    let shard = shard_of_channel("c0", 2);
+    let kind = SubscriptionKind::Durable { name: "d".into() };
+    let durable = subscription("c0", StartAt::NewOnly, kind);
+    storage.with(shard, |s| s.subscribe(durable, Ticket(1), group.now()));
+    let checkpoints = || -> Vec<String> {
+        let paths = lives.disk.paths();
+        paths.into_iter().filter(|path| path.contains("checkpoint")).collect()
+    };
+    let publish_one = || {
+        let (_, index, _) = publish(&storage, &group, "c0", &[7; 6_000]);
+        lives.executor.block_on(committed(&storage, &group, shard, index));
+    };
+    while checkpoints().is_empty() {
+        publish_one();
+    }
+    for _ in 0..30 {
+        publish_one();
+    }
+    group.kill();
+    drop(storage);
+    let [checkpoint] = checkpoints().try_into().unwrap();
+    lives.executor.block_on(lives.disk.remove(&checkpoint)).unwrap();
+    let group = lives.executor.group();
+    let storage = lives.executor.block_on(open(&lives.disk, &group, &config)).unwrap();
+    let segments = storage.with(shard, |s| s.totals().segments);
+    assert!(segments > 5, "{segments}: nothing was removed");
+    assert_eq!(storage.report().damage, []);
+    assert_eq!(storage.with(shard, |s| s.totals().subscriptions), 1);
+}
