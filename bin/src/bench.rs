@@ -11,10 +11,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use weirlog_net::monitor::process::Usage;
 
 use crate::args::BenchOptions;
+use crate::descriptors;
 
 mod client;
 mod plan;
@@ -90,7 +90,7 @@ impl BenchError {
 pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
     let plan = Rc::new(Plan::new(options));
     let options = &plan.options;
-    allow_sockets()?;
+    descriptors::allow_most()?;
     let mut load = Load::connect(plan.clone())?;
     let before = usage(options)?;
     load.run()?;
@@ -115,12 +115,6 @@ fn usage(options: &BenchOptions) -> Result<Option<Usage>, BenchError> {
 /// As many nanoseconds as fit.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// As many sockets as the system lets this process have.
-fn allow_sockets() -> Result<(), BenchError> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
 /// A load on its way.

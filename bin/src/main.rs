@@ -6,6 +6,7 @@ use std::process::ExitCode;
 mod args;
 mod banner;
 mod bench;
+mod descriptors;
 mod executor;
 mod log;
 mod repair;

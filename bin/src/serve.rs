@@ -42,6 +42,7 @@ use weirlog_net::mesh::{MeshEnds, connected, make_ends};
 
 use crate::args::{Options, StoreKind};
 use crate::banner::{Running, ready_line};
+use crate::descriptors;
 use crate::executor::{self, execute};
 use crate::log::Log;
 use course::{Course, Phase};
@@ -107,6 +108,9 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
         .map_err(|error| ServeError::Log(error.to_string()))?;
     for text in settings::contradictions(options) {
         log.warning(wall_time(), text);
+    }
+    if let Err(error) = descriptors::allow_most() {
+        log.warning(wall_time(), format!("The limit of open files stays as it is: {error}"));
     }
     let result = run_until_signal(options, &log).map_err(|error| match error {
         ServeError::Open { error, .. } if options.store == StoreKind::File => {

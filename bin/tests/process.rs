@@ -28,8 +28,12 @@ impl Server {
 
     /// One that goes on with what another has left.
     fn start_in(directory: Rc<tempfile::TempDir>, flags: &[&str]) -> Self {
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_weirlog")), directory, flags)
+    }
+
+    fn start_as(mut command: Command, directory: Rc<tempfile::TempDir>, flags: &[&str]) -> Self {
         let path = |name: &str| directory.path().join(name);
-        let child = Command::new(env!("CARGO_BIN_EXE_weirlog"))
+        let child = command
             .args(["-a", "127.0.0.1", "-p", "-1", "-cores", "2", "-shards", "2"])
             .arg("-dir")
             .arg(path("data"))
@@ -165,6 +169,18 @@ fn a_log_file_that_was_moved_is_opened_anew_and_a_reload_does_no_harm() {
     let log = std::fs::read_to_string(server.path("log")).unwrap();
     assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
     assert!(log.contains("Shutting down"), "{log}");
+}
+
+/// Shells give a process 1,024 open files, and 1,000 clients were all it served.
+#[test]
+fn the_server_takes_as_many_open_files_as_it_may_have() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 200; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_weirlog")]);
+    let server = Server::start_as(command, Rc::new(tempfile::tempdir().unwrap()), &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let words: Vec<_> = files.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "{files}");
 }
 
 #[test]

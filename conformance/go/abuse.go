@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/stan.go"
@@ -21,8 +22,8 @@ const (
 	bufferedMaxMB, pendingMaxMB = 64, 16
 	// What the server needs for itself: its code, caches, and what grows with connections.
 	baseMB = 160
-	// halfLines is how many connections send half a line: two files each of 20,000 that a process may have here.
-	halfLines = 9000
+	// halfLinesMax is how many connections send half a line, if a process may have so many files.
+	halfLinesMax = 9000
 )
 
 // abuseFlags writes the configuration that has the ceilings.
@@ -43,7 +44,10 @@ func abuse(t *suite, s *server) {
 			s.expectMemory()
 		})
 	}
-	watched(fmt.Sprintf("%d connections send half a line", halfLines), s.halfLines)
+	var files syscall.Rlimit
+	must(syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files))
+	count := min(halfLinesMax, int(files.Max)-500)
+	watched(fmt.Sprintf("%d connections send half a line", count), func() { s.halfLines(count) })
 	watched("400 connections send most of a large message", s.halfMessages)
 	watched("a control line without an end, and headers without one", s.endlessLines)
 	watched("100,000 subscriptions of one connection that goes", s.manySubscriptions)
@@ -134,10 +138,10 @@ func closeAll(conns []net.Conn) {
 	}
 }
 
-func (s *server) halfLines() {
+func (s *server) halfLines(count int) {
 	var conns []net.Conn
 	defer func() { closeAll(conns) }()
-	for range halfLines {
+	for range count {
 		conn := s.raw()
 		conns = append(conns, conn)
 		must(say(conn, "PUB half.a.li"))
