@@ -127,6 +127,7 @@ pub(crate) enum ArgsError {
     },
     /// What waits for a connection must hold a message.
     PendingBelowPayload,
+    /// What all connections hold must have room for what waits for one.
     BufferedBelowPending,
     /// Channels are shared out and this server has none.
     PartitionWithoutChannels,

@@ -46,7 +46,7 @@ func abuse(t *suite, s *server) {
 	}
 	var files syscall.Rlimit
 	must(syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files))
-	count := min(halfLinesMax, int(files.Max)-500)
+	count := int(min(halfLinesMax, files.Max-500))
 	watched(fmt.Sprintf("%d connections send half a line", count), func() { s.halfLines(count) })
 	watched("400 connections send most of a large message", s.halfMessages)
 	watched("a control line without an end, and headers without one", s.endlessLines)
@@ -132,6 +132,18 @@ func lastWord(conn net.Conn) string {
 	return string(said)
 }
 
+// crowd opens connections that each say this. The error is the first of those that could not.
+func (s *server) crowd(count int, text string) (conns []net.Conn, err error) {
+	for range count {
+		conn := s.raw()
+		conns = append(conns, conn)
+		if failed := say(conn, text); err == nil {
+			err = failed
+		}
+	}
+	return conns, err
+}
+
 func closeAll(conns []net.Conn) {
 	for _, conn := range conns {
 		conn.Close()
@@ -139,13 +151,9 @@ func closeAll(conns []net.Conn) {
 }
 
 func (s *server) halfLines(count int) {
-	var conns []net.Conn
-	defer func() { closeAll(conns) }()
-	for range count {
-		conn := s.raw()
-		conns = append(conns, conn)
-		must(say(conn, "PUB half.a.li"))
-	}
+	conns, err := s.crowd(count, "PUB half.a.li")
+	defer closeAll(conns)
+	must(err)
 	time.Sleep(time.Second)
 	must(say(conns[0], "ne 2\r\nok\r\nPING\r\n"))
 	expectWord(conns[0], "PONG")
@@ -165,14 +173,9 @@ func expectWord(conn net.Conn, word string) {
 
 func (s *server) halfMessages() {
 	const size, count = 1_000_000, 400
-	var conns []net.Conn
-	defer func() { closeAll(conns) }()
-	most := "PUB most " + strconv.Itoa(size) + "\r\n" + strings.Repeat("x", size-10)
-	for range count {
-		conn := s.raw()
-		conns = append(conns, conn)
-		say(conn, most)
-	}
+	// Those that are closed while they send fail.
+	conns, _ := s.crowd(count, "PUB most "+strconv.Itoa(size)+"\r\n"+strings.Repeat("x", size-10))
+	defer closeAll(conns)
 	closed := 0
 	for _, conn := range conns {
 		conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -219,14 +222,9 @@ func (s *server) manySubscriptions() {
 }
 
 func (s *server) neverRead() {
-	const count = 8
-	var conns []net.Conn
-	defer func() { closeAll(conns) }()
-	for range count {
-		conn := s.raw()
-		conns = append(conns, conn)
-		must(say(conn, "SUB flood 1\r\n"))
-	}
+	conns, err := s.crowd(8, "SUB flood 1\r\n")
+	defer closeAll(conns)
+	must(err)
 	publisher := s.raw()
 	defer publisher.Close()
 	// Each of them is to get three times of what may wait for it.

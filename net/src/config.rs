@@ -41,9 +41,6 @@ pub const HEARTBEAT_NUDGE_MS: u64 = 1;
 /// Subscribe, close and connect requests of one client id that wait for each other.
 pub const CLIENT_QUEUE_MAX: usize = 64;
 
-/// What all connections of a core hold in memory at most, unless told otherwise: room for some slow consumers.
-pub const BUFFERED_BYTES_MAX_DEFAULT: usize = 512 << 20;
-
 /// What the subject of connect requests begins with, unless told otherwise: what clients expect.
 pub const DISCOVER_PREFIX_DEFAULT: &str = "_STAN.discover";
 
@@ -129,7 +126,7 @@ impl Default for NetConfig {
             payload_size_bytes_max: 1 << 20,
             control_line_bytes_max: 4096,
             pending_bytes_max: 64 << 20,
-            buffered_bytes_max: BUFFERED_BYTES_MAX_DEFAULT,
+            buffered_bytes_max: 512 << 20,
             write_deadline_ms: 10_000,
             connections_max: 65_536,
             connections: ConnectionCount::default(),

@@ -94,6 +94,11 @@ impl<F> Segment<F> {
             && self.sealed_since <= number
     }
 
+    /// Whether it only waits for that.
+    pub(crate) fn is_settling(&self, older: (u64, Index)) -> bool {
+        self.state == SegmentState::Sealed && !self.is_settled(older)
+    }
+
     /// What a checkpoint knows of it.
     pub(crate) fn take_note(&mut self, note: &SegmentNote) {
         self.end = note.end;

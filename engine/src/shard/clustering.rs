@@ -235,17 +235,16 @@ impl<D: Disk> Shard<D> {
     /// Whether there is anything that only two checkpoints more would let go on: then they are taken without a load too.
     pub(super) fn waits_for_checkpoint(&self) -> bool {
         let older = self.checkpoints.older();
-        let is_new = |segment: &Segment<D::File>| {
-            segment.state == SegmentState::Sealed && !segment.is_settled(older)
-        };
-        self.has_replaced() || self.has_nearly_dead() || self.segments.values().any(is_new)
+        let mut segments = self.segments.values();
+        self.has_replaced()
+            || self.has_nearly_dead()
+            || segments.any(|segment| segment.is_settling(older))
     }
 
     /// Somebody reads of this segment. If it can be rewritten as soon as checkpoints know it, these come sooner.
     pub(super) fn hasten_clustering(&mut self, number: SegmentNumber, now: Now) {
         let Some(segment) = self.segments.get(&number) else { return };
-        let is_sealed = segment.state == SegmentState::Sealed && !segment.is_clustered;
-        if is_sealed && !segment.is_settled(self.checkpoints.older()) {
+        if !segment.is_clustered && segment.is_settling(self.checkpoints.older()) {
             self.clustering.is_hastened = true;
             let soon = now.mono.after_ms(CHECKPOINT_WAIT_OF_READERS_MS);
             let due = &mut self.clustering.checkpoint_due;

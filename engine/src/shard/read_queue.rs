@@ -14,7 +14,7 @@ use crate::types::{ChannelId, SegmentNumber};
 const TURNS: u8 = 4;
 
 /// What is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadKey {
     /// The frame at this place, and those behind it.
     Frame(FramePlace),

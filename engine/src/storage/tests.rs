@@ -11,7 +11,7 @@ use crate::error::OpenError;
 use crate::placement::shard_of_channel;
 use crate::request::{Answer, Delivery, Sink, StartAt, Subscribe, SubscriptionKind, Ticket};
 use crate::runtime::Runtime;
-use crate::shard::Dispatched;
+use crate::shard::{Dispatched, ShardTotals};
 use crate::sim::disk::SimDisk;
 use crate::sim::executor::{SimExecutor, SimRuntime};
 use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
@@ -50,6 +50,13 @@ async fn open(
     let shards: Vec<_> = (0..info.shard_count).map(ShardId).collect();
     let slots = ChannelSlots::new(config.channels_max);
     Storage::open(disk.clone(), runtime.clone(), &info, config, slots, &shards).await
+}
+
+/// A figure of both shards together.
+fn sum_of<T: std::iter::Sum>(storage: &SimStorage, figure: impl Fn(ShardTotals) -> T) -> T {
+    let figures =
+        [ShardId(0), ShardId(1)].map(|shard| storage.with(shard, |shard| figure(shard.totals())));
+    figures.into_iter().sum()
 }
 
 fn publish(

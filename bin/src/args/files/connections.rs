@@ -42,8 +42,7 @@ pub(super) fn control_line_bytes_max(
 
 /// `max_pending`
 pub(super) fn pending_bytes_max(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
-    let bytes = usize::try_from(values::size_bytes(text)?).ok().filter(|bytes| *bytes > 0);
-    settings.connections.pending_bytes_max = bytes.ok_or(ValueError::NotPositive)?;
+    settings.connections.pending_bytes_max = positive_bytes(text)?;
     Ok(())
 }
 
@@ -52,8 +51,7 @@ pub(super) fn buffered_bytes_max(
     settings: &mut FileSettings,
     text: &str,
 ) -> Result<(), ValueError> {
-    let bytes = usize::try_from(values::size_bytes(text)?).ok().filter(|bytes| *bytes > 0);
-    settings.connections.buffered_bytes_max = bytes.ok_or(ValueError::NotPositive)?;
+    settings.connections.buffered_bytes_max = positive_bytes(text)?;
     Ok(())
 }
 
@@ -76,6 +74,12 @@ pub(super) fn pings_out_max(settings: &mut FileSettings, text: &str) -> Result<(
 pub(super) fn write_deadline(settings: &mut FileSettings, text: &str) -> Result<(), ValueError> {
     settings.connections.write_deadline = duration(text)?;
     Ok(())
+}
+
+/// Above 0.
+fn positive_bytes(text: &str) -> Result<usize, ValueError> {
+    let bytes = usize::try_from(values::size_bytes(text)?).ok().filter(|bytes| *bytes > 0);
+    bytes.ok_or(ValueError::NotPositive)
 }
 
 /// Above 0, with a unit; without one in seconds, as old files write it.

@@ -7,17 +7,11 @@ use crate::types::SegmentNumber;
 
 /// What the segments take.
 fn segment_bytes(storage: &SimStorage) -> u64 {
-    [ShardId(0), ShardId(1)]
-        .map(|shard| storage.with(shard, |s| s.totals().segment_bytes))
-        .iter()
-        .sum()
+    sum_of(storage, |totals| totals.segment_bytes)
 }
 
 fn clustered(storage: &SimStorage) -> usize {
-    [ShardId(0), ShardId(1)]
-        .map(|shard| storage.with(shard, |s| s.totals().clustered_segments))
-        .iter()
-        .sum()
+    sum_of(storage, |totals| totals.clustered_segments)
 }
 
 #[test]

@@ -18,9 +18,7 @@ pub(super) fn stopped() -> (Files, Published) {
     let (mut world, group, storage) = World::filled(21, 1_200);
     world.idle(&storage, &group, 20_000);
     world.publish(&storage, &group, 100);
-    let clustered = [ShardId(0), ShardId(1)]
-        .map(|shard| storage.with(shard, |s| s.totals().clustered_segments));
-    assert!(clustered.iter().sum::<usize>() > 0);
+    assert!(sum_of(&storage, |totals| totals.clustered_segments) > 0);
     world.stop(&group, storage);
     let files = world.disk.paths().into_iter().map(|path| {
         let bytes = world.disk.peek(&path).unwrap();
