@@ -8,6 +8,8 @@
 use crate::disk::BLOCK_SIZE_BYTES;
 
 mod frames;
+mod life;
+mod operations;
 mod recovery;
 mod states;
 mod structures;
@@ -36,6 +38,11 @@ pub fn checkpoint_footer(input: &[u8]) {
 /// A store is opened after its files were damaged.
 pub fn recovery(input: &[u8]) {
     recovery::damaged_store(&mut Choices::new(input));
+}
+
+/// A store is used, killed, loses power and is opened again, in any order, beside a model of what it promises.
+pub fn operations(input: &[u8]) {
+    operations::lives(&mut Choices::new(input));
 }
 
 /// The input as a source of choices: zeros once it is used up.

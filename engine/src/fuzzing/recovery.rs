@@ -11,31 +11,21 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Choices;
+use super::life::{CHANNELS, Inbox, Key, Life, Served, new_disk, request};
 use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
 use crate::error::OpenError;
 use crate::format::align_block;
-use crate::request::{
-    Answer, ClientKey, Delivery, Sink, StartAt, Subscribe, SubscriptionKind, Ticket,
-};
+use crate::request::{StartAt, SubscriptionKind, Ticket};
 use crate::runtime::Runtime;
-use crate::shard::{Dispatched, Shard};
-use crate::sim::{Chance, Faults, SimDisk, SimExecutor, SimRuntime};
-use crate::storage::{ChannelSlots, Storage, StorageConfig, Tuning, open_store};
-use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
+use crate::sim::{SimDisk, SimExecutor};
+use crate::types::Timestamp;
 use crate::verify::{Verified, verify};
 
-type SimStorage = Storage<SimDisk, SimRuntime>;
-
-const SHARD: ShardId = ShardId(0);
-const CHANNELS: [&str; 4] = ["one", "two", "three", "four"];
 const PAYLOAD_BYTES_MAX: usize = 2_000;
 const DAMAGES_MAX: usize = 8;
-/// Two seconds: a retry on a full disk is the longest wait, and the disk is not full.
-const WAITS_MAX: usize = 100_000;
 
 /// What was published, by channel and number. A number whose message was lost by damage may be given again.
-type Published = BTreeMap<(String, u64), Vec<Bytes>>;
-type Served = BTreeMap<(String, u64), Bytes>;
+type Published = BTreeMap<Key, Vec<Bytes>>;
 
 thread_local! {
     /// The stores to damage, made once.
@@ -49,7 +39,7 @@ struct Store {
     older: BTreeMap<String, Vec<u8>>,
     published: Published,
     /// What must be there, and be missed if it is not. Without a clean stop nothing says that the end was committed.
-    committed: BTreeSet<(String, u64)>,
+    committed: BTreeSet<Key>,
 }
 
 /// See the module's head.
@@ -93,11 +83,10 @@ fn check(
     let mut published = store.published.clone();
     let mut before: Option<Served> = None;
     for life in 0..2 {
-        let group = executor.group();
-        let opened = executor.block_on(open(&disk, &group));
+        let opened = Life::open(&executor, &disk, 0);
         assert!(opened.is_ok() || extent == Extent::More, "one block costs the store: {damages:?}");
-        let Ok(storage) = opened else { return };
-        let served = read_all(&executor, &storage, &group);
+        let Ok(opened) = opened else { return };
+        let served = read_all(&opened);
         for (key, payload) in &served {
             let known = published.get(key).is_some_and(|payloads| payloads.contains(payload));
             assert!(known, "{key:?} was not published as this: {payload:?} {damages:?}");
@@ -107,8 +96,8 @@ fn check(
             assert_eq!(looked_at, served.len() as u64, "verify and server agree: {damages:?}");
         }
         let missing = store.committed.iter().find(|key| !served.contains_key(*key));
-        let mut reported = storage.report().damage.clone();
-        reported.extend(storage.with(SHARD, |shard| shard.take_damage()));
+        let mut reported = opened.storage().report().damage.clone();
+        reported.extend(opened.with(|shard| shard.take_damage()));
         match extent {
             Extent::None => {
                 assert_eq!(missing, None, "it was committed: {damages:?}");
@@ -128,14 +117,13 @@ fn check(
         }
         let sizes = [10, 1_000];
         let mut now_served = served.clone();
-        for (key, payload) in publish_some(&executor, &storage, &group, &sizes, life) {
+        for (key, payload) in publish_some(&opened, &sizes, life) {
             assert!(!served.contains_key(&key), "a number is given once: {key:?} {damages:?}");
             now_served.insert(key.clone(), payload.clone());
             published.entry(key).or_default().push(payload);
         }
-        before = storage.with(SHARD, |shard| shard.failure()).is_none().then_some(now_served);
-        executor.block_on(storage.close());
-        group.kill();
+        before = opened.with(|shard| shard.failure()).is_none().then_some(now_served);
+        opened.stop();
     }
 }
 
@@ -165,41 +153,29 @@ fn make_store(seed: u64, lives: &[(usize, bool)]) -> Store {
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut published, mut older) = (Published::new(), BTreeMap::new());
     for (life, (messages, is_clean)) in lives.iter().enumerate() {
-        let group = executor.group();
-        let storage = executor.block_on(open(&disk, &group)).expect("nothing is damaged");
-        subscribe_durably(&storage, &group);
+        let opened = Life::open(&executor, &disk, 0).expect("nothing is damaged");
+        subscribe_durably(&opened);
         for part in 0..2 {
             let sizes: Vec<_> = (0..messages / 2)
                 .map(|_| random.usize(..PAYLOAD_BYTES_MAX) >> random.u32(..9))
                 .collect();
-            let new = publish_some(&executor, &storage, &group, &sizes, life * 2 + part);
+            let new = publish_some(&opened, &sizes, life * 2 + part);
             published.extend(new.into_iter().map(|(key, payload)| (key, vec![payload])));
             if life + 1 == lives.len() && part == 0 {
                 older = read_files(&disk);
             }
         }
-        deliver_and_ack(&executor, &storage, &group);
+        deliver_and_ack(&opened);
         if *is_clean {
-            executor.block_on(storage.close());
+            opened.stop()
+        } else {
+            opened.kill()
         }
-        group.kill();
         executor.run_for(Duration::from_millis(10));
     }
     let is_clean = lives.last().is_some_and(|(_, is_clean)| *is_clean);
     let committed = if is_clean { published.keys().cloned().collect() } else { BTreeSet::new() };
     Store { files: read_files(&disk), older, committed, published }
-}
-
-fn new_disk(executor: &SimExecutor) -> SimDisk {
-    let disk = SimDisk::new(executor.runtime(), 1);
-    let time_max = Duration::from_micros(1);
-    disk.set_faults(Faults {
-        operation_time_max: time_max,
-        write_time_max: time_max,
-        slow: Chance::NEVER,
-        ..Faults::default()
-    });
-    disk
 }
 
 fn read_files(disk: &SimDisk) -> BTreeMap<String, Vec<u8>> {
@@ -277,41 +253,15 @@ fn damage(
     (format!("{kind} at {place} of {path}"), extent)
 }
 
-fn config() -> StorageConfig {
-    StorageConfig {
-        cluster_id: "test".into(),
-        shard_count: Some(1),
-        payload_size_bytes_max: 4 * 1024,
-        channels_max: 0,
-        limits: ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() }.into(),
-        seed: 7,
-        tuning: Tuning::small(),
-    }
-}
-
-async fn open(disk: &SimDisk, runtime: &SimRuntime) -> Result<SimStorage, OpenError> {
-    let config = config();
-    let info = open_store(disk, &config).await?;
-    let shards: Vec<_> = (0..info.shard_count).map(ShardId).collect();
-    let slots = ChannelSlots::new(config.channels_max);
-    Storage::open(disk.clone(), runtime.clone(), &info, &config, slots, &shards).await
-}
-
 /// Publishes a message of each size to each channel, and returns those that were committed.
-fn publish_some(
-    executor: &SimExecutor,
-    storage: &SimStorage,
-    runtime: &SimRuntime,
-    sizes: &[usize],
-    tag: usize,
-) -> Vec<((String, u64), Bytes)> {
+fn publish_some(life: &Life<'_>, sizes: &[usize], tag: usize) -> Vec<(Key, Bytes)> {
     let mut published = Vec::new();
     for (nth, size) in sizes.iter().enumerate() {
         for channel in CHANNELS {
             let mut payload = format!("{channel} {tag} {nth} ").into_bytes();
             payload.resize(payload.len() + size, b'.');
-            let now = runtime.now();
-            let Ok(one) = storage.with(SHARD, |shard| shard.publish(channel, &payload, now)) else {
+            let now = life.runtime().now();
+            let Ok(one) = life.with(|shard| shard.publish(channel, &payload, now)) else {
                 continue;
             };
             published.push((one.index, (channel.to_owned(), one.sequence.0), Bytes::from(payload)));
@@ -319,139 +269,46 @@ fn publish_some(
         if let Some((index, ..)) =
             published.last().filter(|_| nth % 3 == 0 || nth + 1 == sizes.len())
         {
-            wait(executor, storage, *index);
+            life.wait(*index);
         }
     }
-    let committed = storage.with(SHARD, |shard| shard.committed());
+    let committed = life.with(|shard| shard.committed());
     published.retain(|(index, ..)| *index <= committed);
     published.into_iter().map(|(_, key, payload)| (key, payload)).collect()
 }
 
-/// Waits until `index` is committed, or never will be.
-fn wait(executor: &SimExecutor, storage: &SimStorage, index: Index) {
-    for _ in 0..WAITS_MAX {
-        storage.pump();
-        let is_over =
-            |shard: &mut Shard<SimDisk>| shard.committed() >= index || shard.failure().is_some();
-        if storage.with(SHARD, is_over) {
-            return;
-        }
-        executor.run_for(Duration::from_micros(20));
-    }
-    panic!("a commit takes for ever");
-}
-
-/// Takes all deliveries.
-#[derive(Default)]
-struct Inbox {
-    served: Served,
-    count: usize,
-    last: Vec<(SubscriptionId, Sequence)>,
-    tokens: BTreeMap<SubscriptionId, u64>,
-}
-
-impl Sink for Inbox {
-    fn has_room(&mut self, _: SubscriptionId, _: &Bytes) -> bool {
-        true
-    }
-
-    fn deliver(&mut self, delivery: Delivery<'_>) {
-        self.count += 1;
-        self.last.push((delivery.subscription, delivery.sequence));
-        let key = (delivery.channel.to_owned(), delivery.sequence.0);
-        let payload = Bytes::copy_from_slice(delivery.content.payload);
-        if let Some(old) = self.served.insert(key, payload.clone()) {
-            assert_eq!(old, payload, "a message is the same each time");
-        }
-    }
-}
-
-fn request(channel: &str, kind: SubscriptionKind, start: StartAt) -> Subscribe {
-    Subscribe {
-        channel: channel.into(),
-        client: ClientKey { home: SHARD, incarnation: 1 },
-        client_id: "me".into(),
-        kind,
-        target: Bytes::from_static(b"inbox"),
-        in_flight_max: 1_000,
-        ack_wait_ms: 30_000,
-        start,
-        replaces_durable: true,
-    }
-}
-
-/// Reads every channel from its start, and some from a time on, until nothing more comes.
-fn read_all(executor: &SimExecutor, storage: &SimStorage, runtime: &SimRuntime) -> Served {
-    let mut inbox = Inbox::default();
+/// Reads every channel from its start, and some from elsewhere.
+fn read_all(life: &Life<'_>) -> Served {
     // Both lives start at the same time: this is in the middle of the first.
-    let middle = StartAt::Time(Timestamp(runtime.now().wall.0 + 1_000_000));
-    storage.with(SHARD, |shard| {
-        for (channel, start) in CHANNELS
-            .map(|channel| (channel, StartAt::First))
-            .into_iter()
-            .chain([(CHANNELS[0], middle), (CHANNELS[1], StartAt::LastReceived)])
-        {
-            if shard.channel_bounds(channel).is_some() {
-                let request = request(channel, SubscriptionKind::Plain, start);
-                shard.subscribe(request, Ticket(1), runtime.now());
-            }
-        }
-    });
-    deliver(executor, storage, runtime, &mut inbox);
-    inbox.served
+    let middle = StartAt::Time(Timestamp(life.runtime().now().wall.0 + 1_000_000));
+    life.read_all(&[(CHANNELS[0], middle), (CHANNELS[1], StartAt::LastReceived)])
 }
 
-fn deliver(executor: &SimExecutor, storage: &SimStorage, runtime: &SimRuntime, inbox: &mut Inbox) {
-    let mut quiet = 0;
-    while quiet < 20 {
-        storage.pump();
-        executor.run_for(Duration::from_micros(100));
-        quiet += 1;
-        storage.with(SHARD, |shard| {
-            for (_, answer) in shard.take_answers() {
-                quiet = 0;
-                if let Answer::Subscribed { id, token } = answer {
-                    inbox.tokens.insert(id, token);
-                    shard.activate(id, runtime.now());
-                }
-            }
-            let before = inbox.count;
-            while shard.dispatch(runtime.now(), inbox) == Dispatched::More {}
-            if inbox.count > before {
-                quiet = 0;
-            }
-        });
-    }
-}
-
-fn subscribe_durably(storage: &SimStorage, runtime: &SimRuntime) {
-    storage.with(SHARD, |shard| {
-        if shard.client("me").is_none() {
-            shard.open_client("me", b"connection", b"about", Ticket(2), runtime.now());
-        }
+fn subscribe_durably(life: &Life<'_>) {
+    life.register_client();
+    life.with(|shard| {
+        let now = life.runtime().now();
         for channel in CHANNELS {
             let durable = SubscriptionKind::Durable { name: "durable".into() };
-            shard.subscribe(request(channel, durable, StartAt::First), Ticket(3), runtime.now());
+            shard.subscribe(request(channel, durable, StartAt::First), Ticket(3), now);
             let queue = SubscriptionKind::Queue { group: "group".into(), is_durable: true };
-            shard.subscribe(request(channel, queue, StartAt::First), Ticket(4), runtime.now());
+            shard.subscribe(request(channel, queue, StartAt::First), Ticket(4), now);
         }
     });
 }
 
 /// Delivers what there is and lets the positions go to the log.
-fn deliver_and_ack(executor: &SimExecutor, storage: &SimStorage, runtime: &SimRuntime) {
+fn deliver_and_ack(life: &Life<'_>) {
     let mut inbox = Inbox::default();
-    deliver(executor, storage, runtime, &mut inbox);
-    storage.with(SHARD, |shard| {
+    life.deliver(&mut inbox);
+    life.with(|shard| {
         for (id, sequence) in inbox.last.drain(..) {
             // Some are left, so that they come again.
             if let Some(token) = inbox.tokens.get(&id).filter(|_| sequence.0 % 5 > 0) {
-                shard.ack(id, *token, sequence, runtime.now());
+                shard.ack(id, *token, sequence, life.runtime().now());
             }
         }
-        shard.tick(runtime.now());
     });
-    executor.run_for(Duration::from_millis(20));
-    storage.with(SHARD, |shard| shard.tick(runtime.now()));
-    deliver(executor, storage, runtime, &mut inbox);
+    life.pass(Duration::from_millis(20));
+    life.deliver(&mut inbox);
 }

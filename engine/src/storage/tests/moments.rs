@@ -2,6 +2,9 @@
 //! is there, what was served stays, and nothing counts as damaged.
 
 use super::*;
+use crate::disk::BLOCK_SIZE_BYTES;
+use crate::format::blocks::{Sealed, SegmentHeader, Superblock};
+use crate::types::Term;
 
 const MESSAGES_MAX: u64 = 10;
 
@@ -63,6 +66,32 @@ impl Lives {
         self.disk = self.disk.crash(&mut self.rng);
     }
 
+    /// Each slot of a superblock that can be read has the newest term that any segment has: a term is in both before it
+    /// is used, so that no later start takes the same one.
+    fn check_terms(&self) {
+        let mut newest: BTreeMap<ShardId, Term> = BTreeMap::new();
+        let mut slots = Vec::new();
+        for path in self.disk.paths() {
+            let bytes = self.disk.peek(&path).unwrap();
+            let blocks = bytes.chunks(BLOCK_SIZE_BYTES);
+            if path.ends_with("superblock") {
+                slots.extend(blocks.filter_map(|block| match Superblock::decode(block) {
+                    Sealed::Valid(slot) => Some((slot.shard, slot.term)),
+                    _ => None,
+                }));
+            } else if let Some(Sealed::Valid(header)) = blocks.map(SegmentHeader::decode).next() {
+                let term = newest.entry(header.shard).or_default();
+                *term = header.base_term.max(*term);
+            }
+        }
+        let seed = self.seed;
+        assert!(newest.keys().all(|shard| slots.iter().any(|slot| slot.0 == *shard)));
+        for (shard, term) in slots {
+            let used = newest.get(&shard).copied().unwrap_or_default();
+            assert!(term >= used, "seed {seed}: {shard:?} used {used:?}, a slot has {term:?}");
+        }
+    }
+
     /// What a server without limits serves: nothing that limits removed from its files is missed.
     fn served(&self) -> BTreeMap<(String, u64), Vec<u8>> {
         let group = self.executor.group();
@@ -107,6 +136,7 @@ fn what_was_committed_is_there_and_what_was_served_stays() {
             let is_kill = lives.rng.bool();
             if !is_kill {
                 lives.power_fails();
+                lives.check_terms();
             }
             let served = lives.served();
             lives.power_fails();
