@@ -10,7 +10,9 @@ use crate::index::runs::Run;
 use crate::index::{ChannelIndex, Taken};
 use crate::log::batch::{BatchRun, BucketHint};
 use crate::log::cache::CachedFrame;
-use crate::types::{ChannelId, ChannelLimits, Monotonic, Sequence, TableSlot, Timestamp};
+use crate::types::{
+    ChannelId, ChannelLimits, Monotonic, SegmentNumber, Sequence, TableSlot, Timestamp,
+};
 
 mod table;
 
@@ -60,6 +62,8 @@ pub(crate) struct Recent {
     pub run: Run,
     /// The first one's place in the frame.
     pub record: u32,
+    /// The frame's segment.
+    pub segment: SegmentNumber,
     pub frame: Weak<CachedFrame>,
 }
 

@@ -17,6 +17,9 @@ pub mod memory;
 /// Writes start and end at multiples of this, in the file and in memory.
 pub const BLOCK_SIZE_BYTES: usize = 4096;
 
+/// Bytes that several look at, wherever they are.
+pub type SharedBytes = Rc<dyn AsRef<[u8]>>;
+
 /// The answer of a disk.
 pub type DiskResult<T> = Result<T, DiskError>;
 
@@ -81,6 +84,16 @@ pub trait DiskFile: 'static {
         position: u64,
         length_bytes: usize,
     ) -> impl Future<Output = DiskResult<Vec<u8>>>;
+
+    /// The same from `position` at a multiple of [`BLOCK_SIZE_BYTES`], in the memory that the disk brought it to: what is
+    /// read in windows and looked at in part costs no copy.
+    fn read_blocks(
+        &self,
+        position: u64,
+        length_bytes: usize,
+    ) -> impl Future<Output = DiskResult<SharedBytes>> {
+        async move { Ok(Rc::new(self.read_at(position, length_bytes).await?) as SharedBytes) }
+    }
 
     /// Returns when all that this file holds is on stable storage, whoever wrote it.
     fn sync(&self) -> impl Future<Output = DiskResult<()>>;

@@ -123,7 +123,8 @@ impl<D: Disk, R: Runtime> Copy<'_, D, R> {
         let Ok(bytes) = read_window(&*segment.file, frame.start().0, length).await else {
             return Ok(());
         };
-        let FrameAt::Whole(found) = frame_at(&bytes, frame.place.0, segment.generation) else {
+        let FrameAt::Whole(found) = frame_at((*bytes).as_ref(), frame.place.0, segment.generation)
+        else {
             return Ok(());
         };
         for run in found.table.runs.iter().filter(|run| run.channel != ChannelId(0)) {

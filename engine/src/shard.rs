@@ -123,6 +123,8 @@ pub struct Shard<D: Disk> {
     reads: ReadQueue,
     /// Places where another frame than the index's was found, to be reported.
     misplaced: BTreeSet<FramePlace>,
+    /// Records whose checksum was wrong when they were taken, to be reported.
+    bad_records: BTreeSet<(SegmentNumber, ChannelId, Sequence)>,
 
     /// Answers that wait for an index, in its order.
     waiting: VecDeque<(Index, Ticket, Answer)>,
@@ -190,6 +192,7 @@ impl<D: Disk> Shard<D> {
     /// Damage found since the last call, each once.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         self.report_misplaced();
+        self.report_bad_records();
         self.damage.take()
     }
 
@@ -224,6 +227,7 @@ impl<D: Disk> Shard<D> {
             footers: &self.footers,
             reads: &mut self.reads,
             misplaced: &mut self.misplaced,
+            bad_records: &mut self.bad_records,
             segments: &self.segments,
             frames: &self.frames,
             held: None,
@@ -387,6 +391,11 @@ impl<D: Disk> Shard<D> {
             self.hint.last_commit = now.mono;
         }
         self.release_answers();
+    }
+
+    /// Whether answers wait for commits.
+    pub(crate) fn owes_answers(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     fn release_answers(&mut self) {

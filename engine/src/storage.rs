@@ -139,10 +139,13 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     in_flight: Cell<usize>,
     /// Reads of history on their way, of all shards.
     reads_in_flight: Cell<usize>,
+    read_bytes_in_flight: Cell<usize>,
     /// The shard whose turn it is to read.
     read_turn: Cell<usize>,
     /// When a batch with messages was sealed last.
     published_at: Cell<Monotonic>,
+    /// When a batch was sealed last that a request's answer waits for.
+    answering_at: Cell<Monotonic>,
     /// Until then no batch is sealed that is not full, if shards compete.
     pause_end: Cell<Monotonic>,
     /// Whether a wait for the next seal runs.
@@ -211,8 +214,10 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             rng: RefCell::new(rng),
             in_flight: Cell::new(0),
             reads_in_flight: Cell::new(0),
+            read_bytes_in_flight: Cell::new(0),
             read_turn: Cell::new(0),
             published_at: Cell::default(),
+            answering_at: Cell::default(),
             pause_end: Cell::default(),
             is_waiting: Cell::new(false),
             is_closing: Cell::new(false),

@@ -111,6 +111,13 @@ async fn check_lengths<D: Disk>(disk: &D) {
     assert_eq!(file.length_bytes().await.unwrap(), 10 * BLOCK);
     assert_eq!(file.read_at(3 * BLOCK, bytes.len()).await.unwrap(), bytes);
 
+    for length in [1, 4096, 9_000, usize::MAX] {
+        let shared = file.read_blocks(3 * BLOCK, length).await.unwrap();
+        let copied = file.read_at(3 * BLOCK, length).await.unwrap();
+        assert_eq!((*shared).as_ref(), copied);
+        assert_eq!((*file.read_blocks(10 * BLOCK, length).await.unwrap()).as_ref(), b"");
+    }
+
     // What was cut off must not come back.
     file.truncate(4 * BLOCK + 100).await.unwrap();
     assert_eq!(file.length_bytes().await.unwrap(), 4 * BLOCK + 100);

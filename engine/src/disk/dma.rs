@@ -22,13 +22,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::GlommioError;
-use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
+use glommio::io::{DmaBuffer, DmaFile, OpenOptions, ReadResult};
 use nix::errno::Errno;
 use nix::fcntl::{FlockArg, flock};
 use nix::sys::stat::fstat;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::disk::{BLOCK_SIZE_BYTES, DirectoryEntry, Disk, DiskFile, DiskResult};
+use crate::disk::{BLOCK_SIZE_BYTES, DirectoryEntry, Disk, DiskFile, DiskResult, SharedBytes};
 use crate::error::DiskError;
 use crate::runtime::Runtime;
 use crate::types::{Monotonic, Now, Timestamp};
@@ -206,6 +206,18 @@ impl DmaDiskFile {
     }
 }
 
+/// What a read brought, without what only fills its last block.
+struct DmaRead {
+    read: ReadResult,
+    length_bytes: usize,
+}
+
+impl AsRef<[u8]> for DmaRead {
+    fn as_ref(&self) -> &[u8] {
+        &self.read[..self.length_bytes]
+    }
+}
+
 impl DiskFile for DmaDiskFile {
     type Buffer = DmaDiskBuffer;
 
@@ -256,6 +268,24 @@ impl DiskFile for DmaDiskFile {
             bytes.extend_from_slice(part);
         }
         Ok(bytes)
+    }
+
+    async fn read_blocks(&self, position: u64, length_bytes: usize) -> DiskResult<SharedBytes> {
+        assert!(position.is_multiple_of(BLOCK));
+        if length_bytes as u64 > READ_SIZE_BYTES_MAX {
+            return Ok(Rc::new(self.read_at(position, length_bytes).await?));
+        }
+        let available = self.length()?.saturating_sub(position);
+        let wanted = usize::try_from(available).map_or(length_bytes, |all| all.min(length_bytes));
+        if wanted == 0 {
+            return Ok(Rc::new([]));
+        }
+        let read = self.file.read_at_aligned(position, wanted.next_multiple_of(BLOCK_SIZE_BYTES));
+        let read = read.await.map_err(|error| self.error("read", error))?;
+        if read.len() < wanted {
+            return Ok(Rc::new(self.read_at(position, length_bytes).await?));
+        }
+        Ok(Rc::new(DmaRead { read, length_bytes: wanted }))
     }
 
     async fn sync(&self) -> DiskResult<()> {

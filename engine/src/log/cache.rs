@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::disk::SharedBytes;
 use crate::format::{self, TableRun};
 use crate::index::runs::Run;
 use crate::types::{ChannelId, Content, FastMap, SegmentNumber, Sequence, Timestamp};
@@ -19,8 +20,10 @@ pub(crate) struct CachedFrame {
     pub records: CachedBytes,
     /// Where each record starts.
     pub offsets: Vec<u32>,
-    /// Length of each record; 0 for one that was damaged on disk.
+    /// Length of each record.
     pub lengths: Vec<u32>,
+    /// Checksum of each record, looked at whenever one is taken; none if they were written by this process.
+    crcs: Vec<u32>,
     /// The places of `runs`, sorted by channel and sequence: made when a run is looked for among many.
     by_channel: OnceCell<Vec<u32>>,
 }
@@ -30,7 +33,7 @@ const RUNS_SORTED_MIN: usize = 16;
 
 /// A frame's records in memory: looked at where the disk takes them from, or where it brought them to.
 pub(crate) struct CachedBytes {
-    memory: Rc<dyn AsRef<[u8]>>,
+    memory: SharedBytes,
     part: Range<usize>,
     /// What goes when this goes.
     cost_bytes: usize,
@@ -49,8 +52,8 @@ impl CachedBytes {
     }
 
     /// `part` of bytes that were read, which others look at too: this one bears `cost_bytes` of them.
-    pub(crate) fn shared(bytes: Rc<Vec<u8>>, part: Range<usize>, cost_bytes: usize) -> Self {
-        Self { memory: bytes, part, cost_bytes }
+    pub(crate) fn shared(memory: SharedBytes, part: Range<usize>, cost_bytes: usize) -> Self {
+        Self { memory, part, cost_bytes }
     }
 
     fn copied(bytes: &[u8]) -> Self {
@@ -75,13 +78,14 @@ impl CachedFrame {
         records: CachedBytes,
         offsets: Vec<u32>,
         lengths: Vec<u32>,
+        crcs: Vec<u32>,
     ) -> Self {
-        Self { runs, records, offsets, lengths, by_channel: OnceCell::new() }
+        Self { runs, records, offsets, lengths, crcs, by_channel: OnceCell::new() }
     }
 
     /// One in whose place nothing could be read.
     pub(crate) fn unreadable() -> Self {
-        Self::new(Vec::new(), CachedBytes::copied(&[]), Vec::new(), Vec::new())
+        Self::new(Vec::new(), CachedBytes::copied(&[]), Vec::new(), Vec::new(), Vec::new())
     }
 
     /// Lets it bear the cost of so many bytes more, which go when it goes.
@@ -89,9 +93,20 @@ impl CachedFrame {
         self.records.cost_bytes += cost_bytes;
     }
 
-    /// A message of the frame; `None` if the record is damaged or is none.
-    pub(crate) fn message(&self, record: u32) -> Option<(Timestamp, Content<'_>)> {
-        format::message(self.record(record)?)
+    /// A message of the frame; `None` if the record is not as this one was written.
+    pub(crate) fn message(
+        &self,
+        record: u32,
+        channel: ChannelId,
+        sequence: Sequence,
+    ) -> Option<(Timestamp, Content<'_>)> {
+        let content = self.record(record)?;
+        let is_right = |crc: &u32| *crc == format::record_crc(channel, sequence, content);
+        if self.crcs.is_empty() || self.crcs.get(record as usize).is_some_and(is_right) {
+            format::message(content)
+        } else {
+            None
+        }
     }
 
     /// The record of the first message of this run; `None` if not all of the run is here: then another frame than the
@@ -124,7 +139,7 @@ impl CachedFrame {
         self.runs.get(at as usize).map(|run| (run.channel, run.first)).unwrap_or_default()
     }
 
-    /// Length of a record; 0 if it is damaged.
+    /// Length of a record; 0 if there is none.
     pub(crate) fn record_length(&self, record: u32) -> u32 {
         self.lengths.get(record as usize).copied().unwrap_or(0)
     }
@@ -136,7 +151,7 @@ impl CachedFrame {
     }
 
     fn cost_bytes(&self) -> usize {
-        self.records.cost_bytes + self.offsets.len() * 8 + self.runs.len() * 36 + 128
+        self.records.cost_bytes + self.offsets.len() * 12 + self.runs.len() * 36 + 128
     }
 }
 

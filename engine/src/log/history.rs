@@ -1,6 +1,6 @@
 //! Reading segment files back: frames in windows, and footers.
 
-use crate::disk::{DiskFile, DiskResult};
+use crate::disk::{DiskFile, DiskResult, SharedBytes};
 use crate::format::footer::{Footer, footer_length_bytes};
 use crate::format::{FrameHeader, align_block};
 use crate::types::{Generation, Position, SegmentNumber};
@@ -15,10 +15,11 @@ pub(crate) async fn read_window<F: DiskFile>(
     file: &F,
     position: u64,
     read_bytes: usize,
-) -> DiskResult<Vec<u8>> {
-    let bytes = file.read_at(position, read_bytes).await?;
-    let length = FrameHeader::decode(&bytes).map_or(0, |(header, _)| header.length_bytes());
-    if length > bytes.len() { file.read_at(position, length).await } else { Ok(bytes) }
+) -> DiskResult<SharedBytes> {
+    let window = file.read_blocks(position, read_bytes).await?;
+    let bytes = (*window).as_ref();
+    let length = FrameHeader::decode(bytes).map_or(0, |(header, _)| header.length_bytes());
+    if length > bytes.len() { file.read_blocks(position, length).await } else { Ok(window) }
 }
 
 /// The footer at this place; `None` if it is damaged.

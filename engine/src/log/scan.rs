@@ -4,18 +4,18 @@ use crate::disk::BLOCK_SIZE_BYTES;
 use crate::format::{self, FRAME_HEADER_BYTES, FrameHeader, Table};
 use crate::types::{Generation, SegmentNumber};
 
-/// A frame found in bytes, its records checked one by one.
+/// A frame found in bytes.
 #[derive(Debug)]
 pub(crate) struct FoundFrame<'a> {
     pub header: FrameHeader,
     pub table: Table,
-    /// The table of the frame before, if this one repeats it.
-    pub previous_table: Option<Table>,
+    /// The bytes of the table of the frame before, if this one repeats it.
+    previous_table: &'a [u8],
     /// All records.
     pub records: &'a [u8],
     /// Where each record starts.
     pub offsets: Vec<u32>,
-    /// Records whose checksum is wrong.
+    /// Records whose checksum is wrong; nothing if they were not checked.
     pub damaged: Vec<u32>,
     /// Whether the frame's own header or first table was damaged.
     pub is_front_damaged: bool,
@@ -25,6 +25,27 @@ impl FoundFrame<'_> {
     /// Whether every byte that matters was as written.
     pub(crate) fn is_intact(&self) -> bool {
         self.damaged.is_empty() && !self.is_front_damaged
+    }
+
+    /// The table of the frame before, if this one repeats it.
+    pub(crate) fn previous_table(&self) -> Option<Table> {
+        let count = Table::record_count(self.previous_table)?;
+        Some(Table::decode(self.previous_table, count)?.0)
+    }
+
+    fn check_records(&mut self) {
+        for run in &self.table.runs {
+            for offset in 0..run.count {
+                let record = run.record + offset;
+                let at = record as usize;
+                let (start, length) = (self.offsets[at] as usize, self.table.lengths[at] as usize);
+                let content = &self.records[start..start + length];
+                let crc = format::record_crc(run.channel, run.sequence(offset), content);
+                if crc != self.table.crcs[at] {
+                    self.damaged.push(record);
+                }
+            }
+        }
     }
 
     /// A record's content; `None` if it is damaged.
@@ -49,8 +70,22 @@ pub(crate) enum FrameAt<'a> {
     Whole(Box<FoundFrame<'a>>),
 }
 
-/// Looks for a frame that starts with `bytes`.
+/// Looks for a frame that starts with `bytes`, and checks its records one by one.
 pub(crate) fn frame_at(
+    bytes: &[u8],
+    segment: SegmentNumber,
+    generation: Generation,
+) -> FrameAt<'_> {
+    let mut found = frame_at_without_records(bytes, segment, generation);
+    if let FrameAt::Whole(found) = &mut found {
+        found.check_records();
+    }
+    found
+}
+
+/// The same, with no look at the records: whoever takes one checks it. Of many channels' messages that are read together
+/// only a few are taken.
+pub(crate) fn frame_at_without_records(
     bytes: &[u8],
     segment: SegmentNumber,
     generation: Generation,
@@ -119,33 +154,21 @@ fn check_frame(
     is_front_damaged: bool,
 ) -> Option<FoundFrame<'_>> {
     let table_bytes = format::find_table(&header, frame)?;
-    let (table, previous) = Table::decode(table_bytes, header.record_count)?;
-    let previous_table =
-        Table::record_count(previous).and_then(|count| Some(Table::decode(previous, count)?.0));
+    let (table, previous_table) = Table::decode(table_bytes, header.record_count)?;
     let records = frame.get(format::records_start(&header)?..)?;
     let mut offsets = Vec::with_capacity(table.lengths.len());
-    let mut damaged = Vec::new();
     let mut start = 0_usize;
     for length in &table.lengths {
         offsets.push(u32::try_from(start).ok()?);
-        start = format::align_record(start.checked_add(*length as usize)?);
-    }
-    for run in &table.runs {
-        for offset in 0..run.count {
-            let record = run.record + offset;
-            let at = record as usize;
-            let (start, length) = (offsets[at] as usize, table.lengths[at] as usize);
-            let content = records.get(start..start + length)?;
-            if format::record_crc(run.channel, run.sequence(offset), content) != table.crcs[at] {
-                damaged.push(record);
-            }
-        }
+        let end = start.checked_add(*length as usize).filter(|end| *end <= records.len())?;
+        start = format::align_record(end);
     }
     let is_front_damaged = is_front_damaged
         || format::table_crc(
             header.generation,
             frame.get(FRAME_HEADER_BYTES..)?.get(..table_bytes.len())?,
         ) != header.table_crc;
+    let damaged = Vec::new();
     Some(FoundFrame { header, table, previous_table, records, offsets, damaged, is_front_damaged })
 }
 

@@ -45,5 +45,6 @@ pub(crate) struct RolledSegment {
 
 /// The frame for those who read what was just written.
 pub(super) fn cached(batch: ClosedBatch, records: CachedBytes) -> Rc<CachedFrame> {
-    Rc::new(CachedFrame::new(batch.table.runs, records, batch.offsets, batch.table.lengths))
+    let crate::format::Table { runs, lengths, .. } = batch.table;
+    Rc::new(CachedFrame::new(runs, records, batch.offsets, lengths, Vec::new()))
 }

@@ -166,7 +166,7 @@ pub(crate) fn replay_frame(found: &FoundFrame<'_>, place: FramePlace) -> ReplayF
         times: Times::default(),
         damaged: Vec::new(),
         is_front_damaged: found.is_front_damaged,
-        previous_table: found.previous_table.clone(),
+        previous_table: found.previous_table(),
     };
     for run in &found.table.runs {
         if run.channel == ChannelId(0) {

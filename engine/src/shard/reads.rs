@@ -6,16 +6,16 @@ use std::rc::Rc;
 use super::Shard;
 use super::read_queue::{ReadKey, ReadQueue};
 use crate::channel::{Channel, Channels, Recent};
-use crate::disk::{BLOCK_SIZE_BYTES, Disk};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, SharedBytes};
 use crate::error::{Damage, DiskError};
-use crate::format;
 use crate::format::footer::{Footer, FooterPlace};
+use crate::format::{self, Table};
 use crate::index::Place;
 use crate::index::frames::{FrameList, FrameNote};
 use crate::index::runs::Run;
 use crate::log::cache::{CachedBytes, CachedFrame, FrameCache, FramePlace};
 use crate::log::history::{CLUSTERED_READ_BYTES, READ_BYTES};
-use crate::log::scan::{FoundFrame, FrameAt, frame_at};
+use crate::log::scan::{FoundFrame, FrameAt, frame_at_without_records};
 use crate::log::segment::{Segment, SegmentState};
 use crate::subscriptions::{Bounds, Fetch, Messages};
 use crate::types::{ChannelId, FastMap, Generation, Now, Position, SegmentNumber, Sequence};
@@ -79,6 +79,7 @@ pub(super) struct MessageView<'a, F> {
     pub footers: &'a FooterCache,
     pub reads: &'a mut ReadQueue,
     pub misplaced: &'a mut BTreeSet<FramePlace>,
+    pub bad_records: &'a mut BTreeSet<(SegmentNumber, ChannelId, Sequence)>,
     pub segments: &'a BTreeMap<SegmentNumber, Segment<F>>,
     pub frames: &'a FrameList,
     /// The frame of the message that was fetched last.
@@ -129,11 +130,14 @@ impl<F> Messages for MessageView<'_, F> {
         let recent = channel.recent.as_ref().expect("it says where in the frame");
         let offset = u32::try_from(sequence.0 - recent.run.first.0).expect("within the run");
         let record = recent.record + offset;
-        match self.held.insert(frame).message(record) {
+        match self.held.insert(frame).message(record, id, sequence) {
             Some((timestamp, content)) => {
                 Fetch::Message { channel: &channel.name, timestamp, content }
             }
-            None => Fetch::Gone { next: sequence.next() },
+            None => {
+                self.bad_records.insert((recent.segment, id, sequence));
+                Fetch::Gone { next: sequence.next() }
+            }
         }
     }
 }
@@ -177,7 +181,8 @@ impl Finder<'_> {
         };
         match frame.record_of(channel.id, &run) {
             Some(record) => {
-                channel.recent = Some(Recent { run, record, frame: Rc::downgrade(frame) });
+                let (segment, weak) = (place.0, Rc::downgrade(frame));
+                channel.recent = Some(Recent { run, record, segment, frame: weak });
                 Found::Here(frame.clone())
             }
             // It cannot be read, or another frame was written to its place.
@@ -275,31 +280,36 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    fn keep_frames(&mut self, place: FramePlace, window: Vec<u8>) {
+    fn keep_frames(&mut self, place: FramePlace, window: SharedBytes) {
         let Some(segment) = self.segments.get(&place.0) else { return };
         let generation = segment.generation;
         // What lies behind is being written, or failed to be, or is of the footer.
         let end = self.frames_end(place.0, segment).0 / BLOCK_SIZE_BYTES as u64;
         let blocks = end.saturating_sub(place.1.into());
         let length = usize::try_from(blocks).map_or(usize::MAX, |blocks| blocks * BLOCK_SIZE_BYTES);
-        let window = Rc::new(window);
-        let readable = window.get(..length).unwrap_or(&window);
+        let bytes = (*window).as_ref();
+        let readable = bytes.get(..length).unwrap_or(bytes);
         let mut frames: Vec<(FramePlace, CachedFrame)> = Vec::new();
         let mut at = 0;
         while let Some(rest) = readable.get(at..).filter(|rest| !rest.is_empty()) {
             let block = place.1 + blocks_of(at);
-            match frame_at(rest, place.0, generation) {
+            match frame_at_without_records(rest, place.0, generation) {
                 FrameAt::Whole(found) => {
-                    self.report_damaged_records(place.0, &found);
-                    frames.push(((place.0, block), cached(&found, &window, at)));
-                    at += found.header.length_bytes();
+                    if found.is_front_damaged
+                        && let Some(segment) = self.segments.get_mut(&place.0)
+                    {
+                        segment.is_damaged = true;
+                    }
+                    let length = found.header.length_bytes();
+                    frames.push(((place.0, block), cached(*found, &window, at)));
+                    at += length;
                 }
                 FrameAt::Partial | FrameAt::None => break,
             }
         }
         let Some((_, last)) = frames.last_mut() else { return self.keep_nothing(place) };
         // The last one to go takes along what is behind the frames.
-        last.bear(window.len() - at);
+        last.bear(bytes.len() - at);
         for (at, frame) in frames {
             self.history.insert(at, Rc::new(frame));
             // Who waits for what came along needs no read of his own.
@@ -335,30 +345,21 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    fn report_damaged_records(&mut self, segment: SegmentNumber, found: &FoundFrame<'_>) {
-        for run in &found.table.runs {
-            for record in found
-                .damaged
-                .iter()
-                .filter(|record| (run.record..run.record + run.count).contains(record))
-            {
-                let sequence = run.sequence(record - run.record);
-                let name = self.channels.get(run.channel).map(|channel| channel.name.to_string());
-                self.damage.push(Damage {
-                    shard: self.id,
-                    segment,
-                    channel: run.channel,
-                    name: name.unwrap_or_default(),
-                    first: sequence,
-                    last: sequence,
-                    what: Damage::BAD_RECORD,
-                });
+    pub(super) fn report_bad_records(&mut self) {
+        while let Some((number, channel, sequence)) = self.bad_records.pop_first() {
+            let name = self.channels.get(channel).map(|channel| channel.name.to_string());
+            self.damage.push(Damage {
+                shard: self.id,
+                segment: number,
+                channel,
+                name: name.unwrap_or_default(),
+                first: sequence,
+                last: sequence,
+                what: Damage::BAD_RECORD,
+            });
+            if let Some(segment) = self.segments.get_mut(&number) {
+                segment.is_damaged = true;
             }
-        }
-        if !found.is_intact()
-            && let Some(segment) = self.segments.get_mut(&segment)
-        {
-            segment.is_damaged = true;
         }
     }
 }
@@ -370,23 +371,16 @@ fn blocks_of(length_bytes: usize) -> u32 {
 /// What a read brings.
 pub(crate) enum ReadResult {
     /// Bytes from the frame's start on.
-    Window(Vec<u8>),
+    Window(SharedBytes),
     /// A footer, read or made anew from the segment's frames.
     Footer(Rc<Footer>),
 }
 
 /// A frame that was found at this place of a window.
-fn cached(found: &FoundFrame<'_>, window: &Rc<Vec<u8>>, at: usize) -> CachedFrame {
-    let end = at + found.header.length_bytes();
-    let start = format::records_start(&found.header).map_or(end, |start| (at + start).min(end));
-    let mut lengths = found.table.lengths.clone();
-    for record in &found.damaged {
-        lengths[*record as usize] = 0;
-    }
-    CachedFrame::new(
-        found.table.runs.clone(),
-        CachedBytes::shared(window.clone(), start..end, end - at),
-        found.offsets.clone(),
-        lengths,
-    )
+fn cached(found: FoundFrame<'_>, window: &SharedBytes, at: usize) -> CachedFrame {
+    let FoundFrame { header, table: Table { runs, lengths, crcs }, offsets, .. } = found;
+    let end = at + header.length_bytes();
+    let start = format::records_start(&header).map_or(end, |start| (at + start).min(end));
+    let records = CachedBytes::shared(window.clone(), start..end, end - at);
+    CachedFrame::new(runs, records, offsets, lengths, crcs)
 }

@@ -321,6 +321,7 @@ impl<D: Disk> Shard<D> {
             footers: FooterCache::new(cache_bytes / 4),
             reads: ReadQueue::default(),
             misplaced: BTreeSet::new(),
+            bad_records: BTreeSet::new(),
             waiting: VecDeque::new(),
             answers: Vec::new(),
             lookups: Vec::new(),

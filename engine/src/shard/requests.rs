@@ -188,8 +188,11 @@ impl<D: Disk> Shard<D> {
             return None;
         };
         let Some(record) = frame.record_of(id, run) else { return Some(run.count) };
-        let is_early =
-            |offset: &u32| frame.message(record + offset).is_none_or(|message| message.0 < time);
+        let is_early = |offset: &u32| {
+            let sequence = Sequence(run.first.0 + u64::from(*offset));
+            let message = frame.message(record + offset, id, sequence);
+            message.is_none_or(|message| message.0 < time)
+        };
         let early = (0..run.count).take_while(is_early).count();
         Some(u32::try_from(early).expect("of the run"))
     }

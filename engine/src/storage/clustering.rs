@@ -9,7 +9,7 @@ use super::jobs::Job;
 use crate::clustering::gather::{Gather, InputRuns, Share};
 use crate::clustering::write::ClusterWriter;
 use crate::clustering::{ClusterPlan, Input, Written};
-use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile, SharedBytes};
 use crate::error::DiskError;
 use crate::format::footer::Footer;
 use crate::format::{FRAME_HEADER_BYTES, FrameHeader};
@@ -51,7 +51,7 @@ impl From<DiskError> for Stop {
 #[derive(Default)]
 struct Window {
     start: u64,
-    bytes: Vec<u8>,
+    bytes: Option<SharedBytes>,
 }
 
 /// Channels of one pass: number, name, first live sequence, and what they have.
@@ -219,7 +219,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         }
         let at = usize::try_from(position - window.start).expect("inside the window");
         let is_right =
-            match frame_at(window.bytes.get(at..).unwrap_or_default(), number, generation) {
+            match frame_at(window.bytes().get(at..).unwrap_or_default(), number, generation) {
                 FrameAt::Whole(found) => take(&found),
                 FrameAt::Partial | FrameAt::None => false,
             };
@@ -286,16 +286,21 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
 }
 
 impl Window {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref().map_or(&[], |bytes| (**bytes).as_ref())
+    }
+
     /// Whether the frame at this place is in it, as far as its header says.
     fn holds_frame(&self, position: u64) -> bool {
         let Some(at) = position.checked_sub(self.start) else { return false };
-        let rest = usize::try_from(at).ok().and_then(|at| self.bytes.get(at..));
+        let rest = usize::try_from(at).ok().and_then(|at| self.bytes().get(at..));
         let Some(rest) = rest.filter(|rest| rest.len() >= FRAME_HEADER_BYTES) else { return false };
         FrameHeader::decode(rest).is_some_and(|(header, _)| header.length_bytes() <= rest.len())
     }
 
     async fn read<F: DiskFile>(&mut self, file: &F, position: u64) -> Result<(), Stop> {
-        (self.start, self.bytes) = (position, read_window(file, position, READ_BYTES).await?);
+        self.start = position;
+        self.bytes = Some(read_window(file, position, READ_BYTES).await?);
         Ok(())
     }
 }

@@ -87,9 +87,14 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 if shard.log.demand() < wanted { None } else { shard.seal(now) }
             };
             if let Some(write) = write {
-                if !self.shards[at].borrow().log.sealed_runs().is_empty() {
+                let shard = self.shards[at].borrow();
+                if !shard.log.sealed_runs().is_empty() {
                     self.published_at.set(now.mono);
                 }
+                if shard.owes_answers() {
+                    self.answering_at.set(now.mono);
+                }
+                drop(shard);
                 self.turn.set((at + 1) % count);
                 let records_count = write.records_count;
                 self.start_write(at, write, now);

@@ -17,9 +17,15 @@ use crate::types::Now;
 
 /// Reads of one core on their way at once.
 const READS_IN_FLIGHT_MAX: usize = 16;
+/// What they bring. More waits for the disk, and whatever else is asked of the disk waits behind: a subscription's record
+/// must be on disk before it is answered.
+const READ_BYTES_IN_FLIGHT_MAX: usize = 2 << 20;
 /// Beside commits: 1,000 subscribers that caught up over a history in which their channels were finely interleaved took
 /// publishers seven eighths of their rate with 64 reads on their way, half with 4, and a third with 2.
 const READS_BESIDE_COMMITS_MAX: usize = 2;
+/// So long after a request that is answered from the disk there are others. With many subscriptions that come one after
+/// the other, each read of history is for more of them the sooner they are there.
+const ANSWERING_MS: u64 = 20;
 /// So long after a commit of messages somebody publishes.
 const PUBLISHING_MS: u64 = 100;
 
@@ -29,11 +35,15 @@ const READ_TRIES_MAX: usize = 3;
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     /// Starts reads of the shards in turn, as many as may be on their way.
     pub(super) fn start_reads(self: &Rc<Self>, now: Now) {
-        let most =
-            if self.is_publishing(now) { READS_BESIDE_COMMITS_MAX } else { READS_IN_FLIGHT_MAX };
-        while self.reads_in_flight.get() < most {
+        let is_answering = now.mono < self.answering_at.get().after_ms(ANSWERING_MS);
+        let is_awaited = is_answering || self.is_publishing(now);
+        let most = if is_awaited { READS_BESIDE_COMMITS_MAX } else { READS_IN_FLIGHT_MAX };
+        while self.reads_in_flight.get() < most
+            && self.read_bytes_in_flight.get() < READ_BYTES_IN_FLIGHT_MAX
+        {
             let Some((at, work)) = self.next_read() else { return };
             self.reads_in_flight.set(self.reads_in_flight.get() + 1);
+            self.read_bytes_in_flight.set(self.read_bytes_in_flight.get() + work.read_bytes);
             self.statistics.borrow_mut().history_reads += 1;
             let core = self.clone();
             self.runtime.spawn(async move { core.read(at, work).await });
@@ -64,6 +74,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             result = read_once(&work).await;
         }
         self.reads_in_flight.set(self.reads_in_flight.get() - 1);
+        self.read_bytes_in_flight.set(self.read_bytes_in_flight.get() - work.read_bytes);
         self.with_shard(at, |shard| shard.read_done(work.key, result, self.runtime.now()));
         self.progress(at);
         self.pump();
