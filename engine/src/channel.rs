@@ -16,7 +16,7 @@ use crate::types::{
 
 mod table;
 
-pub(crate) use table::{ChannelPlace, Channels, NameHash, NameLookup};
+pub(crate) use table::{ChannelPlace, Channels, NameHash, NameLookup, TOUCHED_TOGETHER};
 
 /// A channel of a shard.
 ///

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use compact_str::CompactString;
 
-use crate::channel::{ChannelPlace, Channels, NameLookup};
+use crate::channel::{ChannelPlace, Channels, NameLookup, TOUCHED_TOGETHER};
 use crate::clock::RetentionClock;
 use crate::disk::Disk;
 use crate::error::{Damage, DiskError, RequestError};
@@ -338,13 +338,16 @@ impl<D: Disk> Shard<D> {
             let Times { first: first_time, last: last_time } = sealed.times;
             let frame = self.frames.push(FrameNote { segment, block, first_time, last_time });
             let (mut count, mut size_bytes) = (0, 0);
-            for BatchRun { slot, table, bytes } in runs {
-                count += u64::from(table.count);
-                size_bytes += u64::from(*bytes);
-                let place = ChannelPlace { id: table.channel, slot: *slot };
-                if let Some(channel) = self.channels.in_place_mut(place) {
-                    let TableRun { first, count, .. } = *table;
-                    channel.index.push(Run { first, count, bytes: *bytes, frame });
+            for runs in runs.chunks(TOUCHED_TOGETHER) {
+                self.channels.touch_to_seal(runs);
+                for BatchRun { slot, table, bytes } in runs {
+                    count += u64::from(table.count);
+                    size_bytes += u64::from(*bytes);
+                    let place = ChannelPlace { id: table.channel, slot: *slot };
+                    if let Some(channel) = self.channels.in_place_mut(place) {
+                        let TableRun { first, count, .. } = *table;
+                        channel.index.push(Run { first, count, bytes: *bytes, frame });
+                    }
                 }
             }
             let segment = self.segments.get_mut(&segment).expect("frames go to the open segment");
@@ -375,22 +378,28 @@ impl<D: Disk> Shard<D> {
     pub(crate) fn written(&mut self, index: Index, result: Result<(), DiskError>, now: Now) {
         self.log.complete(index, result);
         while let Some(batch) = self.log.next_committed() {
-            for run in &batch.runs {
-                let id = run.table.channel;
-                let place = ChannelPlace { id, slot: run.slot };
-                let Some(channel) = self.channels.in_place_mut(place) else { continue };
-                channel.commit(run);
-                self.stored.messages += u64::from(run.table.count);
-                self.stored.bytes += u64::from(run.bytes);
-                let is_over = channel.is_over();
-                self.subscriptions.channel_committed(id);
-                if is_over {
-                    self.trim_channel(id);
-                }
+            for runs in batch.runs.chunks(TOUCHED_TOGETHER) {
+                self.channels.touch_to_commit(runs);
+                runs.iter().for_each(|run| self.run_committed(run));
             }
             self.hint.last_commit = now.mono;
         }
         self.release_answers();
+    }
+
+    fn run_committed(&mut self, run: &BatchRun) {
+        let id = run.table.channel;
+        let Some(channel) = self.channels.in_place_mut(ChannelPlace { id, slot: run.slot }) else {
+            return;
+        };
+        channel.commit(run);
+        self.stored.messages += u64::from(run.table.count);
+        self.stored.bytes += u64::from(run.bytes);
+        let is_over = channel.is_over();
+        self.subscriptions.channel_committed(id);
+        if is_over {
+            self.trim_channel(id);
+        }
     }
 
     /// Whether answers wait for commits.

@@ -5,12 +5,15 @@
 //! its channel.
 
 use std::hash::BuildHasher as _;
+use std::hint::black_box;
+use std::ops::BitXor;
 
 use compact_str::CompactString;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use super::Channel;
+use crate::log::batch::BatchRun;
 use crate::types::{ChannelId, FastMap, Sequence, TableSlot};
 
 /// See the module's head.
@@ -25,6 +28,9 @@ pub(crate) struct Channels {
     by_folded_name: FastMap<CompactString, ChannelId>,
     last_id: u64,
 }
+
+/// Channels that are brought from memory together. A processor has about a dozen reads on their way at once.
+pub(crate) const TOUCHED_TOGETHER: usize = 16;
 
 /// Leads to a channel without a search. A later channel may have the slot after a deletion, with another number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +182,22 @@ impl Channels {
     #[inline]
     pub(crate) fn touch(&self, slot: TableSlot) -> Sequence {
         self.at(slot).map_or(Sequence(0), |channel| channel.last)
+    }
+
+    /// Reads what a seal needs of these channels, all at once.
+    pub(crate) fn touch_to_seal(&self, runs: &[BatchRun]) {
+        let channels = || runs.iter().filter_map(|run| self.at(run.slot));
+        let touched = channels().map(|channel| channel.id.0 ^ channel.index.runs.touch());
+        black_box(touched.fold(0, BitXor::bitxor));
+        let ends = channels().map(|channel| channel.index.runs.touch_end());
+        black_box(ends.fold(0, BitXor::bitxor));
+    }
+
+    /// Reads what a commit needs of these channels, all at once.
+    pub(crate) fn touch_to_commit(&self, runs: &[BatchRun]) {
+        let channels = runs.iter().filter_map(|run| self.at(run.slot));
+        let touched = channels.map(|channel| channel.id.0 ^ channel.committed.0);
+        black_box(touched.fold(0, BitXor::bitxor));
     }
 
     fn slot_of_name(&self, name: &str) -> Option<TableSlot> {

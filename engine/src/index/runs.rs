@@ -166,6 +166,16 @@ impl RunList {
         self.len += 1;
     }
 
+    /// Reads what [`push`](Self::push) needs of it besides its packed bytes.
+    pub(crate) fn touch(&self) -> u64 {
+        u64::from(self.len) ^ self.behind_tail.next ^ self.packed.len() as u64
+    }
+
+    /// Reads the last of its packed bytes.
+    pub(crate) fn touch_end(&self) -> u8 {
+        self.packed.last().copied().unwrap_or_default()
+    }
+
     /// The first run.
     pub(crate) fn front(&self) -> Option<&Run> {
         (self.len > 0).then_some(&self.head)

@@ -6,13 +6,13 @@
 use std::hint::black_box;
 
 use super::Storage;
-use crate::channel::NameHash;
+use crate::channel::{NameHash, TOUCHED_TOGETHER};
 use crate::disk::Disk;
 use crate::runtime::Runtime;
 use crate::types::ShardId;
 
-/// Channels that are brought together. A processor has about a dozen reads from memory on their way at once.
-pub const PREFETCH_MAX: usize = 16;
+/// Publishes that are read ahead, at most.
+pub const PREFETCH_MAX: usize = TOUCHED_TOGETHER;
 
 impl<D: Disk, R: Runtime> Storage<D, R> {
     /// Publishes to these channels come next: their state is brought near, that of the first [`PREFETCH_MAX`]. Changes
