@@ -8,16 +8,27 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 )
 
-// FreePort is one from first up to last that nobody serves now.
+// claimTime is how long a port stays its finder's, who has a server on it by then.
+const claimTime = time.Minute
+
+// FreePort is one from first up to last that nobody serves now. No other test that looks at the same moment gets the
+// same one: two servers that start at once would share it without a word, and each other's clients.
 func FreePort(first, last int) int {
 	for {
 		port := first + rand.IntN(last-first)
+		claim, err := net.Listen("unix", fmt.Sprintf("@weirlog-test-port-%d", port))
+		if err != nil {
+			continue
+		}
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
+			time.AfterFunc(claimTime, func() { claim.Close() })
 			return port
 		}
+		claim.Close()
 	}
 }
 
