@@ -155,8 +155,19 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// A checksum of a record that does not fit.
+    /// A checksum of a record that does not fit: see [`of_record`](Self::of_record).
     pub(crate) const BAD_RECORD: &str = "the record's checksum is wrong";
+
+    /// A message whose record's checksum does not fit.
+    pub(crate) fn of_record(
+        shard: ShardId,
+        segment: SegmentNumber,
+        (channel, name): (ChannelId, String),
+        sequence: Sequence,
+    ) -> Self {
+        let (first, last, what) = (sequence, sequence, Self::BAD_RECORD);
+        Self { shard, segment, channel, name, first, last, what }
+    }
 
     /// In a segment, of no message that is known; segment 0: of the shard.
     pub(crate) fn of_segment(shard: ShardId, segment: SegmentNumber, what: &'static str) -> Self {

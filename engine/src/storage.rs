@@ -139,6 +139,7 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     in_flight: Cell<usize>,
     /// Reads of history on their way, of all shards.
     reads_in_flight: Cell<usize>,
+    /// What they bring.
     read_bytes_in_flight: Cell<usize>,
     /// The shard whose turn it is to read.
     read_turn: Cell<usize>,

@@ -219,15 +219,8 @@ impl Findings {
         }
         for (channel, sequence) in &frame.damaged {
             if *channel != ChannelId(0) {
-                self.damage.push(Damage {
-                    shard: self.shard,
-                    segment: number,
-                    channel: *channel,
-                    name: String::new(),
-                    first: *sequence,
-                    last: *sequence,
-                    what: Damage::BAD_RECORD,
-                });
+                let channel = (*channel, String::new());
+                self.damage.push(Damage::of_record(self.shard, number, channel, *sequence));
             }
         }
     }

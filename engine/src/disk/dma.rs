@@ -201,6 +201,12 @@ impl DmaDiskFile {
         Ok(stat.st_size.max(0).cast_unsigned())
     }
 
+    /// How much of `length_bytes` from `position` on the file has: looked at before anything is allocated.
+    fn available(&self, position: u64, length_bytes: usize) -> DiskResult<usize> {
+        let available = self.length()?.saturating_sub(position);
+        Ok(usize::try_from(available).map_or(length_bytes, |all| all.min(length_bytes)))
+    }
+
     fn error(&self, what: &'static str, error: GlommioError<()>) -> DiskError {
         from_glommio(&self.path, what, error)
     }
@@ -248,9 +254,7 @@ impl DiskFile for DmaDiskFile {
     }
 
     async fn read_at(&self, position: u64, length_bytes: usize) -> DiskResult<Vec<u8>> {
-        // Bounded by the file before anything is allocated.
-        let available = self.length()?.saturating_sub(position);
-        let wanted = usize::try_from(available).map_or(length_bytes, |all| all.min(length_bytes));
+        let wanted = self.available(position, length_bytes)?;
         let mut bytes = Vec::with_capacity(wanted);
         while bytes.len() < wanted {
             let at = position + bytes.len() as u64;
@@ -275,8 +279,7 @@ impl DiskFile for DmaDiskFile {
         if length_bytes as u64 > READ_SIZE_BYTES_MAX {
             return Ok(Rc::new(self.read_at(position, length_bytes).await?));
         }
-        let available = self.length()?.saturating_sub(position);
-        let wanted = usize::try_from(available).map_or(length_bytes, |all| all.min(length_bytes));
+        let wanted = self.available(position, length_bytes)?;
         if wanted == 0 {
             return Ok(Rc::new([]));
         }

@@ -96,7 +96,7 @@ impl<'a> Life<'a> {
         Ok(Self { executor, runtime, storage })
     }
 
-    /// What the store said when it was opened.
+    /// The open store.
     pub(super) fn storage(&self) -> &SimStorage {
         &self.storage
     }

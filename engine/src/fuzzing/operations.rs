@@ -46,8 +46,22 @@ struct Durable {
     acked: BTreeMap<u64, bool>,
 }
 
+impl Channel {
+    fn last(&self) -> u64 {
+        self.published.last_key_value().map_or(0, |(last, _)| *last)
+    }
+}
+
+impl Durable {
+    /// All its acks are on disk.
+    fn settle(&mut self) {
+        self.acked.values_mut().for_each(|is_on_disk| *is_on_disk = true);
+    }
+}
+
 struct Model {
-    messages_max: u64,
+    /// A channel keeps so many.
+    kept_max: u64,
     channels: [Channel; CHANNELS.len()],
     /// What waits for its commit.
     waiting: Vec<(Index, usize, u64)>,
@@ -58,7 +72,8 @@ pub(super) fn lives(choices: &mut Choices<'_>) {
     let messages_max = [0, 1, 5, 20][choices.below(4)];
     let executor = SimExecutor::new(1);
     let mut disk = new_disk(&executor);
-    let mut model = Model { messages_max, channels: Default::default(), waiting: Vec::new() };
+    let kept_max = if messages_max == 0 { u64::MAX } else { messages_max };
+    let mut model = Model { kept_max, channels: Default::default(), waiting: Vec::new() };
     for life in 0..LIVES_MAX {
         let opened = Life::open(&executor, &disk, messages_max).expect("the disk is fine");
         assert_eq!(opened.storage().report().damage, []);
@@ -89,12 +104,13 @@ enum End {
 fn close(opened: Life<'_>, end: End, disk: SimDisk) -> SimDisk {
     match end {
         End::Stop => opened.stop(),
-        End::Kill | End::Power(_) => opened.kill(),
+        End::Kill => opened.kill(),
+        End::Power(seed) => {
+            opened.kill();
+            return disk.crash(&mut Rng::with_seed(seed));
+        }
     }
-    match end {
-        End::Power(seed) => disk.crash(&mut Rng::with_seed(seed)),
-        End::Stop | End::Kill => disk,
-    }
+    disk
 }
 
 impl Model {
@@ -135,8 +151,7 @@ impl Model {
         let published = life.with(|shard| shard.publish(CHANNELS[at], &payload, now));
         let published = published.expect("the disk is fine");
         let sequence = published.sequence.0;
-        let last = channel.published.last_key_value().map_or(0, |(last, _)| *last);
-        assert_eq!(sequence, last + 1, "numbers are dense");
+        assert_eq!(sequence, channel.last() + 1, "numbers are dense");
         channel.published.insert(sequence, Bytes::from(payload));
         self.waiting.push((published.index, at, sequence));
         life.storage().pump();
@@ -160,7 +175,7 @@ impl Model {
         self.hear(life);
         assert!(self.waiting.is_empty(), "{:?} is not committed within a second", self.waiting);
         for channel in &mut self.channels {
-            channel.durable.acked.values_mut().for_each(|is_on_disk| *is_on_disk = true);
+            channel.durable.settle();
         }
     }
 
@@ -230,8 +245,7 @@ impl Model {
             self.channels[at].durable = Durable::default();
         } else {
             // Its position is on disk with the answer.
-            let acked = &mut self.channels[at].durable.acked;
-            acked.values_mut().for_each(|is_on_disk| *is_on_disk = true);
+            self.channels[at].durable.settle();
         }
         self.deliver(life, inbox);
     }
@@ -247,9 +261,8 @@ impl Model {
         self.hear(life);
         if end == End::Stop {
             for channel in &mut self.channels {
-                let last = channel.published.last_key_value().map_or(0, |(last, _)| *last);
-                channel.committed = last;
-                channel.durable.acked.values_mut().for_each(|is_on_disk| *is_on_disk = true);
+                channel.committed = channel.last();
+                channel.durable.settle();
             }
         }
         self.waiting.clear();
@@ -275,8 +288,7 @@ impl Model {
                 assert_eq!(known, Some(payload), "{key:?} was published as this");
             }
             assert!(last >= channel.committed, "{name} {} was committed", channel.committed);
-            let kept_max = if self.messages_max == 0 { u64::MAX } else { self.messages_max };
-            assert_eq!(last + 1 - first, last.min(kept_max), "{name} has {first} to {last}");
+            assert_eq!(last + 1 - first, last.min(self.kept_max), "{name} has {first} to {last}");
             // The numbers behind are given again.
             channel.published.retain(|sequence, _| *sequence <= last);
             channel.committed = last;
@@ -302,8 +314,7 @@ impl Model {
         durable.acked.retain(|_, is_on_disk| *is_on_disk);
         self.take_up(life, at);
         let channel = &mut self.channels[at];
-        let kept_max = if self.messages_max == 0 { u64::MAX } else { self.messages_max };
-        let first = channel.committed - channel.committed.min(kept_max) + 1;
+        let first = channel.committed - channel.committed.min(self.kept_max) + 1;
         for sequence in first..=channel.committed {
             let Durable { pending, acked, .. } = &mut channel.durable;
             if !pending.contains(&sequence) && unsure.contains(&sequence) {

@@ -348,15 +348,8 @@ impl<D: Disk> Shard<D> {
     pub(super) fn report_bad_records(&mut self) {
         while let Some((number, channel, sequence)) = self.bad_records.pop_first() {
             let name = self.channels.get(channel).map(|channel| channel.name.to_string());
-            self.damage.push(Damage {
-                shard: self.id,
-                segment: number,
-                channel,
-                name: name.unwrap_or_default(),
-                first: sequence,
-                last: sequence,
-                what: Damage::BAD_RECORD,
-            });
+            let channel = (channel, name.unwrap_or_default());
+            self.damage.push(Damage::of_record(self.id, number, channel, sequence));
             if let Some(segment) = self.segments.get_mut(&number) {
                 segment.is_damaged = true;
             }
