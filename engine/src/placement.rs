@@ -22,10 +22,10 @@ fn place(name: &str, shard_count: u16) -> ShardId {
     assert!(shard_count > 0);
     let mut folded = [0_u8; 64];
     let hash = if let Some(room) = folded.get_mut(..name.len()) {
-        for (folded, byte) in room.iter_mut().zip(name.bytes()) {
-            *folded = byte.to_ascii_lowercase();
-        }
-        twox_hash::XxHash64::oneshot(0, room)
+        room.copy_from_slice(name.as_bytes());
+        // The whole array, because its length is known: a few wide instructions.
+        folded.make_ascii_lowercase();
+        twox_hash::XxHash64::oneshot(0, &folded[..name.len()])
     } else {
         twox_hash::XxHash64::oneshot(0, name.to_ascii_lowercase().as_bytes())
     };
