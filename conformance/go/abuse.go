@@ -23,7 +23,7 @@ const (
 	// What the server needs for itself: its code, caches, and what grows with connections.
 	baseMB = 160
 	// halfLinesMax is how many connections send half a line, if a process may have so many files.
-	halfLinesMax = 9000
+	halfLinesMax = 10_000
 )
 
 // abuseFlags writes the configuration that has the ceilings.
@@ -51,6 +51,7 @@ func abuse(t *suite, s *server) {
 	watched("400 connections send most of a large message", s.halfMessages)
 	watched("a control line without an end, and headers without one", s.endlessLines)
 	watched("100,000 subscriptions of one connection that goes", s.manySubscriptions)
+	watched("a million subscriptions of one connection", s.tooManySubscriptions)
 	watched("subscribers that never read", s.neverRead)
 	watched("publishers faster than the disk", s.floodedDisk)
 	watched("ten clients fight for one id", s.sameID)
@@ -219,6 +220,24 @@ func (s *server) manySubscriptions() {
 	}
 	must(say(conn, batch.String()+"PING\r\n"))
 	expectWord(conn, "PONG")
+}
+
+// More than the ceiling holds: it is closed with a word.
+func (s *server) tooManySubscriptions() {
+	conn := s.raw()
+	defer conn.Close()
+	heard := make(chan string)
+	go func() { heard <- lastWord(conn) }()
+	var batch strings.Builder
+	for n := range 1_000_000 {
+		fmt.Fprintf(&batch, "SUB too.many.%d %d\r\n", n, n)
+	}
+	// It may be closed meanwhile.
+	say(conn, batch.String())
+	if said := <-heard; !strings.Contains(said, "Too Many Bytes Buffered (Subscriptions)") {
+		fail("%q", said)
+	}
+	s.expectMemory()
 }
 
 func (s *server) neverRead() {

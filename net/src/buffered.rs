@@ -1,5 +1,5 @@
-//! What the connections of one core hold in memory: messages that came in part, and what waits to be sent. Each holder
-//! charges its part, and gives it back when it goes.
+//! What the connections of one core hold in memory: messages that came in part, what waits to be sent, and their
+//! subscriptions. Each holder charges its part, and gives it back when it goes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -69,8 +69,8 @@ pub struct NetConfig {
     pub control_line_bytes_max: usize,
     /// Bytes waiting for one connection, above which it is closed as a slow consumer.
     pub pending_bytes_max: usize,
-    /// Bytes that all connections of a core hold in memory at most: messages that came in part, and what waits to be
-    /// sent. Above it the one that holds most is closed.
+    /// Bytes that all connections of a core hold in memory at most: messages that came in part, what waits to be sent,
+    /// subscriptions. Above it the one that holds most is closed.
     pub buffered_bytes_max: usize,
     /// A write that makes no progress for this long closes the connection.
     pub write_deadline_ms: u64,

@@ -5,7 +5,7 @@ mod responses;
 mod subscriptions;
 
 pub use responses::Responses;
-pub use subscriptions::{Counted, Subscription, Subscriptions};
+pub use subscriptions::{Counted, Leaving, Subscription, Subscriptions};
 
 use bytes::Bytes;
 use weirlog_engine::request::ClientKey;
@@ -160,7 +160,7 @@ impl Session {
     /// What it holds in memory.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.outbox.len() + self.received.bytes()
+        self.outbox.len() + self.received.bytes() + self.subscriptions.size_bytes()
     }
 
     /// A connection as it is after accept.
@@ -189,7 +189,7 @@ impl Session {
             responses: Responses::default(),
             certificate_names: None,
             login: Login::default(),
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::new(buffered),
             marks: Marks::default(),
             routed_bytes: 0,
             counted: None,

@@ -138,7 +138,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 
     /// A password was compared: who the client is, or nobody.
-    pub fn password_checked(&mut self, id: ConnectionId, found: Option<Identity>) {
+    pub fn password_checked(&mut self, id: ConnectionId, found: Option<Identity>, now: Now) {
         self.hub.checks_count -= 1;
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let Some(options) = session.connecting.take() else { return };
@@ -146,7 +146,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         self.hub.wakes.push(id);
         session.identity = found;
         if session.identity.is_some() {
-            self.connect(id, *options);
+            self.connect(id, *options, now);
         } else {
             self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
         }

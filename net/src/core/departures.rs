@@ -3,13 +3,12 @@
 //! Until its turn a subscription is found and takes no message, as one whose connection is about to close.
 
 use std::collections::VecDeque;
-use std::vec::IntoIter;
 
 use weirlog_engine::types::Now;
 
 use super::hub::{Hub, TimerEvent};
 use crate::ids::{ConnectionId, Subscriber};
-use crate::session::Subscription;
+use crate::session::Leaving;
 
 /// Subscriptions that leave in one go: a millisecond's work.
 const SUBSCRIPTIONS_A_TURN: usize = 1_024;
@@ -18,20 +17,13 @@ const TURN_WAIT_MS: u64 = 1;
 
 /// Those that have not left yet, by connection.
 #[derive(Debug, Default)]
-pub(crate) struct Departures(VecDeque<(ConnectionId, IntoIter<(u32, Subscription)>)>);
+pub(crate) struct Departures(VecDeque<(ConnectionId, Leaving)>);
 
 impl Hub {
     /// The subscriptions of a connection that is no longer among the sessions leave, the first ones at once.
-    pub(crate) fn depart(
-        &mut self,
-        id: ConnectionId,
-        subscriptions: Vec<(u32, Subscription)>,
-        now: Now,
-    ) {
+    pub(crate) fn depart(&mut self, id: ConnectionId, subscriptions: Leaving, now: Now) {
         let is_first = self.departures.0.is_empty();
-        if !subscriptions.is_empty() {
-            self.departures.0.push_back((id, subscriptions.into_iter()));
-        }
+        self.departures.0.push_back((id, subscriptions));
         if is_first {
             self.go_on_departing(now);
         }

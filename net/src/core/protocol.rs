@@ -38,7 +38,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             Op::Sub { subject, queue, sid } => self.on_sub(id, subject, queue, sid),
             Op::Unsub { sid, max } => self.on_unsub(id, sid, max),
             Op::Ping => self.on_ping(id, now),
-            Op::Connect(json) => self.on_connect(id, json),
+            Op::Connect(json) => self.on_connect(id, json, now),
             Op::Pong => self.hub.on_pong(id, now),
             Op::Info | Op::Ok => {}
             Op::Err(_) => self.hub.close(id, None),
@@ -188,7 +188,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
     }
 
-    fn on_connect(&mut self, id: ConnectionId, json: &[u8]) {
+    fn on_connect(&mut self, id: ConnectionId, json: &[u8], now: Now) {
         let Some(session) = self.hub.sessions.get(id) else { return };
         let options = match session.options.updated_by(json, self.hub.config.has_headers) {
             Ok(options) => options,
@@ -198,12 +198,12 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             }
         };
         if self.identify(id, json, &options) {
-            self.connect(id, options);
+            self.connect(id, options, now);
         }
     }
 
     /// A client that may come in has connected.
-    pub(crate) fn connect(&mut self, id: ConnectionId, options: Connect) {
+    pub(crate) fn connect(&mut self, id: ConnectionId, options: Connect, now: Now) {
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         let is_verbose = options.verbose;
         session.options = options;
@@ -211,9 +211,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.greeting = Greeting::Introduced;
         }
         // A second CONNECT begins anew.
-        for (index, subscription) in session.subscriptions.take_all() {
-            self.hub.forget_interest(Subscriber { connection: id, index }, subscription);
-        }
+        let subscriptions = session.subscriptions.take_all();
+        self.hub.depart(id, subscriptions, now);
         if is_verbose {
             self.hub.write(id, 8, emit::ok);
         }

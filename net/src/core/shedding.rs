@@ -1,5 +1,5 @@
 //! A ceiling over what all connections of a core hold in memory: above it the one that holds most is closed, so that
-//! one who sends halves of messages, or never reads, takes nothing from the others.
+//! one who sends halves of messages, never reads, or subscribes without end, takes nothing from the others.
 
 use super::Notice;
 use super::hub::Hub;
@@ -7,6 +7,8 @@ use crate::ids::ConnectionId;
 
 /// What a connection is told that was closed for what it sent in part.
 const TOO_MUCH_IS_HALF: &str = "Too Many Bytes Buffered";
+/// And one that was closed for what it subscribed to.
+const TOO_MANY_SUBSCRIPTIONS: &str = "Too Many Bytes Buffered (Subscriptions)";
 /// Why one was closed for what waited for it.
 const TOO_MUCH_WAITS: &str = "Slow Consumer (Bytes Buffered)";
 
@@ -39,11 +41,14 @@ impl Hub {
             client_ip: session.address.host.clone(),
             buffered_bytes,
         });
-        let is_sender = session.received.bytes() > session.outbox.len();
-        // Its reader lets go of it as soon as it learns that the connection is closed.
+        let (half, waiting) = (session.received.bytes(), session.outbox.len());
+        let subscribed = session.subscriptions.size_bytes();
+        // Its reader lets go of it as soon as it learns that the connection is closed, and its subscriptions leave then.
         session.received.set(0);
-        if is_sender && !session.is_closing {
-            self.close(id, Some(TOO_MUCH_IS_HALF));
+        session.subscriptions.discharge();
+        if waiting < half.max(subscribed) && !session.is_closing {
+            let text = if half > subscribed { TOO_MUCH_IS_HALF } else { TOO_MANY_SUBSCRIPTIONS };
+            self.close(id, Some(text));
         } else {
             session.closing_text.get_or_insert_with(|| TOO_MUCH_WAITS.into());
             self.cut(id);

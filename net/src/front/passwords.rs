@@ -16,7 +16,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
                 let next = self.passwords.borrow_mut().pop_front();
                 let Some((id, check)) = next else { break };
                 let found = glommio::executor().spawn_blocking(move || check.run()).await;
-                self.with_core(|core, _| core.password_checked(id, found));
+                self.with_core(|core, now| core.password_checked(id, found, now));
             }
         }
     }

@@ -216,11 +216,12 @@ fn the_limit_of_subscriptions_stands_between_permission_and_subject() {
 
 /// Compares what waits to be compared, as the edge does.
 fn check_passwords(town: &mut Town) -> usize {
+    let now = town.now();
     let core = &mut town.cores[0];
     let checks = core.take_password_checks();
     let count = checks.len();
     for (id, check) in checks {
-        core.password_checked(id, check.run());
+        core.password_checked(id, check.run(), now);
     }
     count
 }

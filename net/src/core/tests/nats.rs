@@ -207,6 +207,22 @@ fn a_second_connect_begins_anew() {
     assert_eq!(town.say(peer, "CONNECT {\"verbose\":true}\r\nPUB a 0\r\n\r\n"), "+OK\r\n+OK\r\n");
 }
 
+/// Many leave some at a time, and are not taken for those that come meanwhile.
+#[test]
+fn many_subscriptions_before_a_second_connect_leave_slowly() {
+    let (mut town, peer) = alone();
+    let many: String = (0..3_000).map(|sid| format!("SUB a.{sid} {sid}\r\n")).collect();
+    town.say(peer, many);
+    town.tell(peer, "CONNECT {}\r\nSUB a.2999 1\r\n");
+    let left = |town: &Town| town.cores[0].hub.interest.len();
+    assert!((1_000..3_000).contains(&left(&town)), "{}", left(&town));
+    let publish = "PUB a.2999 0\r\n\r\n";
+    assert_eq!(town.say(peer, publish), "MSG a.2999 1 0\r\n\r\n");
+    town.advance(100);
+    assert_eq!(left(&town), 1);
+    assert_eq!(town.say(peer, publish), "MSG a.2999 1 0\r\n\r\n");
+}
+
 #[test]
 fn a_silent_connection_is_pinged_and_then_closed() {
     let mut town = Town::new(1, |net| {

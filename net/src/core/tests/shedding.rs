@@ -39,8 +39,35 @@ fn who_keeps_most_of_half_messages_is_closed_with_a_word() {
 }
 
 #[test]
+fn who_subscribes_to_most_is_closed_with_a_word() {
+    let mut town = Town::new(1, |net| net.buffered_bytes_max = 100_000);
+    let subscribe = |town: &mut Town, peer: Peer, sids: std::ops::Range<u32>| {
+        let many: String = sids.map(|sid| format!("SUB a.{sid} {sid}\r\n")).collect();
+        town.tell(peer, many);
+    };
+    let peers = [100, 120].map(|count| {
+        let peer = town.enter(0);
+        subscribe(&mut town, peer, 0..count);
+        peer
+    });
+    assert_eq!(shed(&mut town), []);
+    subscribe(&mut town, peers[0], 200..250);
+    assert!(matches!(shed(&mut town).as_slice(), [(1, 60_000..70_000)]));
+    assert_eq!(town.heard(peers[0]), "-ERR 'Too Many Bytes Buffered (Subscriptions)'\r\n");
+    assert!(town.is_closing(peers[0]));
+    assert_eq!(shed(&mut town), [], "it counts no more");
+    assert_eq!(town.say(peers[1], "PUB a.7 0\r\n\r\nPING\r\n"), "MSG a.7 7 0\r\n\r\nPONG\r\n");
+    // One that gives back what it has makes room for another.
+    let unsubscribe: String = (0..120).map(|sid| format!("UNSUB {sid}\r\n")).collect();
+    town.tell(peers[1], unsubscribe);
+    let third = town.enter(0);
+    subscribe(&mut town, third, 0..200);
+    assert_eq!(shed(&mut town), []);
+}
+
+#[test]
 fn who_has_most_waiting_is_cut_and_what_waited_is_gone() {
-    let mut town = Town::new(1, |net| net.buffered_bytes_max = 10_000);
+    let mut town = Town::new(1, |net| net.buffered_bytes_max = 11_600);
     let publisher = town.enter(0);
     let slow: Vec<_> = (0..4).map(|_| town.enter(0)).collect();
     for (at, peer) in slow.iter().enumerate() {
@@ -54,7 +81,7 @@ fn who_has_most_waiting_is_cut_and_what_waited_is_gone() {
     }
     assert_eq!(shed(&mut town), []);
     publish(&mut town, 2);
-    assert!(matches!(shed(&mut town).as_slice(), [(4, 4_000..4_200)]));
+    assert!(matches!(shed(&mut town).as_slice(), [(4, 4_400..4_600)]));
     assert!(town.cores[0].outbox(slow[2].id).is_none());
     for _ in 0..3 {
         publish(&mut town, 0);
