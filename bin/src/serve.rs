@@ -4,6 +4,7 @@
 //! The order of a start: lock the directory, open the store, recover the shards of all cores, exchange clients, end
 //! what belongs to nobody, and only then listen.
 
+mod addresses;
 mod course;
 mod entrance;
 mod error;
@@ -45,6 +46,7 @@ use crate::banner::{Running, ready_line};
 use crate::descriptors;
 use crate::executor::{self, execute};
 use crate::log::Log;
+use addresses::Addresses;
 use course::{Course, Phase};
 use entrance::Entrance;
 use error::ServeError;
@@ -52,7 +54,7 @@ use monitor::MonitorPlan;
 use pid_file::PidFile;
 use ports_file::PortsFile;
 use reload::Reloader;
-use supervisor::{End, Event, Supervisor, abort_on_panic, hear_signals};
+use supervisor::{End, Event, Start, Supervisor, abort_on_panic, hear_signals};
 use telling::{tell, tell_recovery, wall_time};
 
 /// How soon a change of course is seen: no more often, for an idle server sleeps.
@@ -130,8 +132,9 @@ pub(crate) fn serve(options: &Options) -> Result<(), ServeError> {
 fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     abort_on_panic();
     let started_at = GlommioRuntime.now();
-    let entrance = Entrance::find(options)?;
-    let monitor = MonitorPlan::find(options, started_at)?;
+    let mut addresses = Addresses::default();
+    let entrance = Entrance::find(options, &mut addresses)?;
+    let monitor = MonitorPlan::find(options, &mut addresses, started_at)?;
     let (_lock, directory) = lock(options)?;
     let storage = settings::storage_config(options, settings::random_bits())?;
     let info = open_shared(directory.as_deref(), &storage)?;
@@ -165,8 +168,8 @@ fn run_until_signal(options: &Options, log: &Log) -> Result<(), ServeError> {
     let ready_line = ready_line(options, &running).to_string();
     let ports_file =
         PortsFile::new(options.ports_directory.as_deref(), entrance.address(), &running.pages);
-    let at_start = (ready_line, ports_file);
-    let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, at_start);
+    let start = Start { addresses, ready_line, ports_file };
+    let supervisor = Supervisor::new(log.clone(), course.clone(), core_count, start);
     let reloader = Reloader { started: options, entrance, shard_count, settings, log: log.clone() };
     if supervisor.watch(&inbox, wall_time, || reloader.reload())? == End::BeforeStart {
         return Ok(());

@@ -198,6 +198,34 @@ fn several_signals_to_end_are_as_one() {
     assert_eq!(server.end().code(), Some(0));
 }
 
+/// Of servers that start at once with one address one has it, and the others say so.
+#[test]
+fn servers_that_start_at_once_do_not_share_an_address() {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = probe.local_addr().unwrap().port().to_string();
+    drop(probe);
+    let mut children: Vec<Child> = (0..4)
+        .map(|_| {
+            Command::new(env!("CARGO_BIN_EXE_weirlog"))
+                .args(["-a", "127.0.0.1", "-p", &port, "-st", "memory"])
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let ended = |children: &mut Vec<Child>| {
+        let codes = children.iter_mut().filter_map(|child| child.try_wait().unwrap());
+        codes.map(|status| status.code()).collect::<Vec<_>>()
+    };
+    until("all but one have ended", || ended(&mut children).len() == 3);
+    assert_eq!(ended(&mut children), [Some(1); 3]);
+    TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_log_that_cannot_be_opened_keeps_the_server_from_starting() {
     let output = Command::new(env!("CARGO_BIN_EXE_weirlog"))

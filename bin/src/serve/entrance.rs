@@ -10,6 +10,7 @@ use weirlog_net::front::upstream::{UpstreamAddress, Upstreams};
 use weirlog_net::tls::{TlsClient, TlsError, TlsServer};
 use weirlog_net::upstream::Login;
 
+use super::addresses::Addresses;
 use super::error::ServeError;
 use super::settings;
 use crate::args::{LoginFile, LoginOptions, Options};
@@ -19,7 +20,7 @@ use crate::args::{LoginFile, LoginOptions, Options};
 pub(super) enum Entrance {
     /// They connect here.
     Port {
-        /// The address, which is free.
+        /// The address.
         address: SocketAddr,
         /// Who may; none: everybody.
         authorization: Option<Arc<Authorization>>,
@@ -37,12 +38,12 @@ pub(super) enum Entrance {
 
 impl Entrance {
     /// The entrance that was asked for. With other servers a login on the command line is the one to use there.
-    pub(super) fn find(options: &Options) -> Result<Self, ServeError> {
+    pub(super) fn find(options: &Options, addresses: &mut Addresses) -> Result<Self, ServeError> {
         let tls = settings::tls(options).map_err(ServeError::Tls)?;
         if options.upstreams.is_empty() {
             let authorization = settings::authorization(options, tls.as_deref())
                 .map_err(ServeError::Authorization)?;
-            let address = settings::free_address(&options.listen)?;
+            let address = addresses.claim(&options.listen)?;
             return Ok(Self::Port { address, authorization, tls });
         }
         let mut servers = options.upstreams.clone();
@@ -133,7 +134,7 @@ mod tests {
     fn servers(line: &str) -> Vec<UpstreamAddress> {
         let parsed = parse(line.split_whitespace().map(Into::into)).unwrap();
         let Command::Serve(options) = parsed.command else { panic!("{line} does not serve") };
-        match Entrance::find(&options).unwrap() {
+        match Entrance::find(&options, &mut Addresses::default()).unwrap() {
             Entrance::Upstreams { servers, .. } => servers.servers,
             Entrance::Port { .. } => panic!("{line} listens"),
         }

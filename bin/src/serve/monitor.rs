@@ -3,8 +3,8 @@
 use weirlog_engine::types::Now;
 use weirlog_net::front::monitor::{MonitorPort, Site};
 
+use super::addresses::Addresses;
 use super::error::ServeError;
-use super::settings;
 use crate::args::{ListenAddress, Options, StoreKind};
 
 /// The ports of monitoring, with its pages' settings.
@@ -16,13 +16,17 @@ pub(super) struct MonitorPlan {
 
 impl MonitorPlan {
     /// What was asked for; none: nothing.
-    pub(super) fn find(options: &Options, started_at: Now) -> Result<Option<Self>, ServeError> {
+    pub(super) fn find(
+        options: &Options,
+        addresses: &mut Addresses,
+        started_at: Now,
+    ) -> Result<Option<Self>, ServeError> {
         let monitor = &options.monitor;
         if monitor.https.is_some() && options.tls.is_none() {
             return Err(ServeError::MonitorWithoutTls);
         }
-        let port = |address: &Option<ListenAddress>, is_tls| {
-            let address = address.as_ref().map(settings::free_address).transpose()?;
+        let mut port = |listen: &Option<ListenAddress>, is_tls| {
+            let address = listen.as_ref().map(|listen| addresses.claim(listen)).transpose()?;
             Ok::<_, ServeError>(address.map(|address| MonitorPort { address, is_tls }))
         };
         let (http, https) = (port(&monitor.http, false)?, port(&monitor.https, true)?);

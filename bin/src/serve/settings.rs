@@ -1,7 +1,7 @@
 //! From the command line to the settings of engine and front.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +14,12 @@ use weirlog_net::partition::Partition;
 use weirlog_net::tls::{TlsError, TlsServer};
 
 use super::error::ServeError;
-use crate::args::{ListenAddress, LogOptions, Options};
+use crate::args::{LogOptions, Options};
 
 /// Letters of a server id: those of base 32, as clients expect them.
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 /// Length of a server id behind its first letter.
 const ID_LETTERS_COUNT: usize = 55;
-/// A server on this machine answers at once.
-const KNOCK_TIMEOUT: Duration = Duration::from_millis(200);
-/// A server that was killed a moment ago may still be on its way out.
-const KNOCKS_COUNT_MAX: u32 = 100;
-/// The pause between two of them: its listener may outlive it by some 10 ms, and clients are on their way back.
-const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What the engine is told.
 pub(super) fn storage_config(options: &Options, seed: u64) -> Result<StorageConfig, ServeError> {
@@ -141,39 +135,6 @@ pub(super) fn tls(options: &Options) -> Result<Option<Arc<TlsServer>>, TlsError>
     Ok(loaded.map(Arc::new))
 }
 
-/// The address to listen on, which nobody else does: the listener itself would share its port with another server of
-/// the same user, so that is found out here, by knocking. (Binding once without sharing would not do: a port whose last
-/// connections are still in TIME_WAIT could not be had.) Port `None` becomes a free one.
-pub(super) fn free_address(listen: &ListenAddress) -> Result<SocketAddr, ServeError> {
-    let failed = |reason: std::io::Error| ServeError::Listen {
-        host: listen.host.clone(),
-        port: listen.port.unwrap_or(0),
-        reason: reason.to_string(),
-    };
-    let mut addresses =
-        (listen.host.as_str(), listen.port.unwrap_or(0)).to_socket_addrs().map_err(failed)?;
-    let address =
-        addresses.next().ok_or_else(|| failed(std::io::Error::other("the name has no address")))?;
-    if address.port() == 0 {
-        return TcpListener::bind(address).and_then(|probe| probe.local_addr()).map_err(failed);
-    }
-    let mut door = address;
-    if door.ip().is_unspecified() {
-        door.set_ip(if door.is_ipv4() {
-            Ipv4Addr::LOCALHOST.into()
-        } else {
-            Ipv6Addr::LOCALHOST.into()
-        });
-    }
-    for _ in 0..KNOCKS_COUNT_MAX {
-        if TcpStream::connect_timeout(&door, KNOCK_TIMEOUT).is_err() {
-            return Ok(address);
-        }
-        std::thread::sleep(KNOCK_INTERVAL);
-    }
-    Err(failed(std::io::ErrorKind::AddrInUse.into()))
-}
-
 /// 64 bits that differ from start to start.
 pub(super) fn random_bits() -> u64 {
     RandomState::new().hash_one(std::process::id())
@@ -250,14 +211,5 @@ mod tests {
         assert_eq!(count("-log_size_limit 1mb"), 1);
         assert_eq!(count("-l f -s"), 1);
         assert_eq!(count("-lame_duck_duration 5s"), 1);
-    }
-
-    #[test]
-    fn a_port_in_use_is_refused() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let listen = |port| ListenAddress { host: "127.0.0.1".to_owned(), port };
-        assert!(matches!(free_address(&listen(Some(port))), Err(ServeError::Listen { .. })));
-        assert_ne!(free_address(&listen(None)).unwrap().port(), 0);
     }
 }

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use weirlog_engine::types::Timestamp;
 
+use super::addresses::Addresses;
 use super::course::{Course, Phase};
 use super::error::ServeError;
 use super::ports_file::PortsFile;
@@ -69,23 +70,24 @@ pub(super) struct Supervisor {
     course: Course,
     /// Cores that have clients in lame duck mode.
     lame_ducks: u16,
-    /// What the log says once clients can come in.
-    ready_line: String,
-    /// Written at the same time, and gone with the supervisor.
-    ports_file: PortsFile,
+    start: Start,
     is_listening: bool,
 }
 
+/// What happens once clients can come in.
+pub(super) struct Start {
+    /// Nobody else is about to listen there any more.
+    pub(super) addresses: Addresses,
+    /// The log says it.
+    pub(super) ready_line: String,
+    /// Written, and gone with the supervisor.
+    pub(super) ports_file: PortsFile,
+}
+
 impl Supervisor {
-    /// Over so many cores, with what tells others that clients can come in.
-    pub(super) fn new(
-        log: Log,
-        course: Course,
-        core_count: u16,
-        (ready_line, ports_file): (String, PortsFile),
-    ) -> Self {
-        let lame_ducks = core_count;
-        Self { log, course, lame_ducks, ready_line, ports_file, is_listening: false }
+    /// Over so many cores.
+    pub(super) fn new(log: Log, course: Course, core_count: u16, start: Start) -> Self {
+        Self { log, course, lame_ducks: core_count, start, is_listening: false }
     }
 
     /// Hears events until one of them ends the process.
@@ -113,8 +115,9 @@ impl Supervisor {
             Event::Listening => {
                 assert!(!self.is_listening, "one core listens, once");
                 self.is_listening = true;
-                self.ports_file.write()?;
-                self.log.info(now, &self.ready_line);
+                self.start.addresses.release();
+                self.start.ports_file.write()?;
+                self.log.info(now, &self.start.ready_line);
             }
             Event::LameDuckOver => {
                 assert!(self.course.phase() != Phase::Serving, "no lame duck without a signal");
@@ -154,8 +157,12 @@ mod tests {
     fn supervisor(core_count: u16) -> (Supervisor, Course, crate::log::LogThread) {
         let (log, thread) = Log::start(42, &LogOptions::default()).unwrap();
         let course = Course::new();
-        let told = ("ready".to_owned(), PortsFile::new(None, None, &[]));
-        (Supervisor::new(log, course.clone(), core_count, told), course, thread)
+        let start = Start {
+            addresses: Addresses::default(),
+            ready_line: "ready".to_owned(),
+            ports_file: PortsFile::new(None, None, &[]),
+        };
+        (Supervisor::new(log, course.clone(), core_count, start), course, thread)
     }
 
     #[test]
