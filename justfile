@@ -21,6 +21,7 @@ mutants *names:
 bench:
     cargo build --release -q -p weirlog -p weirlog-benches
     target/release/weirlog-benches engine
+    target/release/weirlog-benches cores
     target/release/weirlog-benches parser
     target/release/weirlog-benches recovery
 

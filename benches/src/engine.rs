@@ -13,7 +13,7 @@ use weirlog_engine::disk::BLOCK_SIZE_BYTES;
 use crate::BenchError;
 use crate::device::{WritePlan, plain_writes, ring_writes};
 use crate::executor::{fresh_directory, run_on_core};
-use crate::load::{Load, LoadPlan, open};
+use crate::load::{Load, LoadPlan, Share, open};
 use crate::measure::{Latencies, Usage, now};
 use crate::report::Row;
 
@@ -137,7 +137,7 @@ fn beside_device(
 
 /// Runs the load: first to warm up, then to be measured.
 async fn append(root: PathBuf, plan: LoadPlan, seconds: f64) -> Result<Sample, BenchError> {
-    let mut load = Load::new(open(&root).await?, plan);
+    let mut load = Load::new(open(&root, Share::ALL).await?, plan);
     let end_ns = now().mono.0 + nanoseconds(WARM_UP_SECONDS);
     load.run_until(|_, now| now.mono.0 >= end_ns).await?;
     load.latencies = Latencies::new();

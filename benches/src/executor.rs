@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
@@ -21,14 +21,46 @@ const PULSE_INTERVAL: Duration = Duration::from_millis(50);
 /// After the work: dropped files are closed in the executor's next rounds.
 const CLOSE_TIME: Duration = Duration::from_millis(20);
 
-/// Runs `work` on a core and waits for it. `make` is called there.
+/// Runs work on a core and waits for it. `make` is called there.
 pub(crate) fn run_on_core<T, W>(make: impl FnOnce() -> W + Send + 'static) -> Result<T, BenchError>
 where
     T: Send + 'static,
     W: Future<Output = Result<T, BenchError>>,
 {
-    let core = move || {
-        let builder = LocalExecutorBuilder::new(Placement::Fixed(0))
+    join(start_on_core(0, make))
+}
+
+/// Runs work on each of the first cores at once and waits for all. `make` is called there.
+pub(crate) fn run_on_cores<T, W>(
+    count: u16,
+    make: impl FnOnce(u16) -> W + Clone + Send + 'static,
+) -> Result<Vec<T>, BenchError>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, BenchError>>,
+{
+    let start = |core| {
+        let make = make.clone();
+        start_on_core(core, move || make(core))
+    };
+    let cores: Vec<_> = (0..count).map(start).collect();
+    cores.into_iter().map(join).collect()
+}
+
+fn join<T>(core: JoinHandle<Result<T, BenchError>>) -> Result<T, BenchError> {
+    core.join().map_err(|_| "the core panicked")?
+}
+
+fn start_on_core<T, W>(
+    core: u16,
+    make: impl FnOnce() -> W + Send + 'static,
+) -> JoinHandle<Result<T, BenchError>>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, BenchError>>,
+{
+    let work = move || {
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(usize::from(core)))
             .io_memory(REGISTERED_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT_TIMER);
@@ -40,7 +72,7 @@ where
             result
         })
     };
-    thread::spawn(core).join().map_err(|_| "the core panicked")?
+    thread::spawn(work)
 }
 
 async fn pulse() {

@@ -17,8 +17,30 @@ const SHARD_COUNT: u16 = 8;
 /// Messages between two looks at the disk: what one read of a socket brings.
 const BURST_MESSAGES_MAX: usize = 256;
 
-/// Opens all shards of the store in `root`, on this core.
-pub(crate) async fn open(root: &Path) -> Result<Storage<DmaDisk, GlommioRuntime>, BenchError> {
+/// One of the cores that share a store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// Which of them.
+    pub own: u16,
+    /// How many there are.
+    pub core_count: u16,
+}
+
+impl Share {
+    /// That of a core that has the store for itself.
+    pub(crate) const ALL: Self = Self { own: 0, core_count: 1 };
+
+    /// Whether a shard is this core's, as the server has it.
+    fn has(self, shard: ShardId) -> bool {
+        shard.0 % self.core_count == self.own
+    }
+}
+
+/// Opens this core's share of the store in `root`.
+pub(crate) async fn open(
+    root: &Path,
+    share: Share,
+) -> Result<Storage<DmaDisk, GlommioRuntime>, BenchError> {
     let config = StorageConfig {
         cluster_id: "bench".into(),
         shard_count: Some(SHARD_COUNT),
@@ -30,7 +52,8 @@ pub(crate) async fn open(root: &Path) -> Result<Storage<DmaDisk, GlommioRuntime>
     };
     let disk = DmaDisk::new(root).await?;
     let info = open_store(&disk, &config).await?;
-    let shards: Vec<_> = (0..info.shard_count).map(ShardId).collect();
+    let shards: Vec<_> =
+        (0..info.shard_count).map(ShardId).filter(|shard| share.has(*shard)).collect();
     let slots = ChannelSlots::new(config.channels_max);
     Ok(Storage::open(disk, GlommioRuntime, &info, &config, slots, &shards).await?)
 }
@@ -43,7 +66,7 @@ pub(crate) fn channel_name(number: usize) -> String {
 /// What is published.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoadPlan {
-    /// Channels that take turns.
+    /// Channels that take turns, those of other cores' shards left out.
     pub channel_count: usize,
     /// Bytes of each payload.
     pub payload_bytes: usize,
@@ -84,17 +107,18 @@ impl Load {
             let shard = shard_of_channel(&name, SHARD_COUNT);
             (name, shard)
         };
-        let waiting = storage.shards().iter().map(|_| VecDeque::new()).collect();
+        let own = |channel: &(String, ShardId)| storage.shards().contains(&channel.1);
+        let channels = (0..plan.channel_count).map(place).filter(own).collect();
         Self {
             storage,
             latencies: Latencies::new(),
             durable_count: 0,
             published_count: 0,
             plan,
-            channels: (0..plan.channel_count).map(place).collect(),
+            channels,
             payload: vec![b'x'; plan.payload_bytes],
             next_channel: 0,
-            waiting,
+            waiting: vec![VecDeque::new(); usize::from(SHARD_COUNT)],
         }
     }
 
@@ -141,6 +165,9 @@ impl Load {
     }
 
     fn publish(&mut self, count: usize, now: Now) -> Result<(), BenchError> {
+        if self.channels.is_empty() {
+            return Err("none of the channels is in a shard of this core".into());
+        }
         let left = usize::try_from(self.plan.messages_max - self.published_count);
         for _ in 0..left.map_or(count, |left| left.min(count)) {
             let (name, shard) = &self.channels[self.next_channel];

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod client;
 mod compare;
+mod cores;
 mod device;
 mod end_to_end;
 mod engine;
@@ -45,6 +46,8 @@ struct Arguments {
 enum Bench {
     /// Appends through the engine in process, beside plain synchronous writes
     Engine(engine::EngineArguments),
+    /// Appends on one core and on two, with the same directory
+    Cores(cores::CoresArguments),
     /// The NATS and STAN codecs
     Parser,
     /// Opening a store whose server was killed, beside plain reads
@@ -77,6 +80,7 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
     let machine = report::Machine::of(data)?;
     let (name, rows) = match &arguments.bench {
         Bench::Engine(options) => ("engine", engine::run(data, options)?),
+        Bench::Cores(options) => ("cores", cores::run(data, options)?),
         Bench::Parser => ("parser", parser::run()?),
         Bench::Recovery(options) => ("recovery", recovery::run(data, options)?),
         Bench::EndToEnd(options) => ("end-to-end", end_to_end::run(data, options)?),

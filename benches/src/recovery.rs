@@ -13,7 +13,7 @@ use crate::BenchError;
 use crate::device::plain_reads;
 use crate::engine::segment_files;
 use crate::executor::{fresh_directory, run_on_core};
-use crate::load::{Load, LoadPlan, channel_name, open};
+use crate::load::{Load, LoadPlan, Share, channel_name, open};
 use crate::measure::Usage;
 use crate::report::Row;
 
@@ -105,7 +105,7 @@ fn row(root: &Path, channels: usize, opened: Opened) -> Result<Row, BenchError> 
 
 async fn reopen(root: &Path, channels: usize) -> Result<Opened, BenchError> {
     let before = Usage::now()?;
-    let storage = open(root).await?;
+    let storage = open(root, Share::ALL).await?;
     let usage = Usage::now()?.since(&before);
     let messages = (0..channels).filter_map(|number| {
         let name = channel_name(number);
@@ -152,7 +152,7 @@ pub(crate) fn fill(root: &Path, arguments: &FillArguments) -> Result<(), BenchEr
         messages_max: arguments.messages,
     };
     run_on_core(move || async move {
-        let mut load = Load::new(open(&root).await?, plan);
+        let mut load = Load::new(open(&root, Share::ALL).await?, plan);
         load.run_until(move |load, _| load.published_count == plan.messages_max).await?;
         load.drain().await?;
         println!("{FILLED}");

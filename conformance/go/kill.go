@@ -26,10 +26,11 @@ func kill(t *suite, s *server, kills int, seed uint64) {
 		}
 	})
 	failedBefore := t.failed
-	for done := 0; done < kills && t.failed == failedBefore; done += killsACheck {
-		last := min(done+killsACheck, kills)
-		t.checkBeyondReference(fmt.Sprintf("kills %d to %d at random moments under load", done+1, last), func() {
-			for range last - done {
+	killed := 0
+	for killed < kills && t.failed == failedBefore {
+		last := min(killed+killsACheck, kills)
+		t.checkBeyondReference(fmt.Sprintf("kills %d to %d at random moments under load", killed+1, last), func() {
+			for ; killed < last; killed++ {
 				waitMore(acked[random.IntN(channels)], 100)
 				time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
 				s.crash()
@@ -51,6 +52,6 @@ func kill(t *suite, s *server, kills int, seed uint64) {
 			seen[n].expectSame(history)
 			total += acked[n].count()
 		}
-		fmt.Printf("# %d messages acked over %d kills\n", total, kills)
+		fmt.Printf("# %d messages acked over %d kills\n", total, killed)
 	})
 }
