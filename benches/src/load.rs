@@ -160,6 +160,11 @@ impl Load {
         self.storage.shards().iter().map(committed).sum()
     }
 
+    /// Bytes of frames that were written since the store was opened.
+    pub(crate) fn frame_bytes(&self) -> u64 {
+        self.storage.statistics().bytes.sum()
+    }
+
     fn outstanding(&self) -> usize {
         (self.published_count - self.durable_count) as usize
     }

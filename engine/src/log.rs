@@ -23,6 +23,7 @@ use crate::types::{
 pub(crate) mod batch;
 pub(crate) mod cache;
 pub(crate) mod history;
+mod next_segment;
 mod room;
 pub(crate) mod scan;
 pub(crate) mod sealed;
@@ -30,6 +31,7 @@ pub(crate) mod segment;
 
 use batch::{Batch, BatchRun, ClosedBatch, Spare, Target};
 use cache::CachedBytes;
+pub(crate) use next_segment::FillStep;
 pub(crate) use room::Need;
 use sealed::cached;
 pub(crate) use sealed::{FrameWrite, OpenedSegment, RolledSegment, SealedBatch};
@@ -92,6 +94,10 @@ pub(crate) struct Log<F: DiskFile> {
     active: Option<ActiveSegment<F>>,
     ready: Option<PreparedSegment<F>>,
     is_preparing: bool,
+    /// A batch waits for a segment.
+    is_out_of_segments: bool,
+    /// The length of the last frames, the latest of most weight.
+    frame_bytes_recent: u64,
     finished: Option<DiskError>,
 }
 
@@ -121,6 +127,8 @@ impl<F: DiskFile> Log<F> {
             active: None,
             ready: None,
             is_preparing: false,
+            is_out_of_segments: false,
+            frame_bytes_recent: 0,
             finished: None,
         }
     }
@@ -258,7 +266,9 @@ impl<F: DiskFile> Log<F> {
         }
         let ready = self
             .ready
-            .take_if(|ready| format::SEGMENT_HEADER_BYTES + length as u64 <= ready.size_bytes)?;
+            .take_if(|ready| format::SEGMENT_HEADER_BYTES + length as u64 <= ready.size_bytes);
+        self.is_out_of_segments = ready.is_none();
+        let ready = ready?;
         let previous = self.active.take().map(|active| RolledSegment {
             number: active.number,
             end: active.end,
@@ -308,6 +318,7 @@ impl<F: DiskFile> Log<F> {
                     .encode();
             head.copy_from_slice(&block);
         }
+        self.frame_bytes_recent = (self.frame_bytes_recent * 3 + length as u64) / 4;
         let size_bytes = batch.size_bytes();
         let crc = format::put_frame(frame, &header, table, batch.pieces());
         let start = active.end;
@@ -391,49 +402,6 @@ impl<F: DiskFile> Log<F> {
     /// The log takes no more: a write of what it needs failed.
     pub(crate) fn finish(&mut self, error: DiskError) {
         self.finished.get_or_insert(error);
-    }
-
-    /// Whether a segment should be made ready now, and how large; the caller makes it and brings it. The segments before
-    /// the active one have `stored_bytes`.
-    pub(crate) fn wants_segment(&mut self, stored_bytes: impl FnOnce() -> u64) -> Option<u64> {
-        if self.is_preparing || self.finished.is_some() {
-            return None;
-        }
-        match (&self.active, &self.ready) {
-            (_, Some(_)) => return None,
-            // A start makes the first one at once, so that the first message does not wait for it; later ones are made
-            // when a quarter is used: a fresh store stays small.
-            (Some(active), None) if active.end.0 < active.size_bytes / 4 => return None,
-            _ => {}
-        }
-        self.is_preparing = true;
-        let frame_max =
-            u64::from(self.store.frame_size_bytes_max) + 2 * format::SEGMENT_HEADER_BYTES;
-        let active_size = self.active.as_ref().map(|active| active.size_bytes);
-        Some(self.tuning.segment_size_after(active_size, stored_bytes()).max(frame_max))
-    }
-
-    /// Whether the next segment, of `size_bytes`, should be filled beyond `filled_bytes`: from the first to the third
-    /// quarter of the active one it is filled in step with its use.
-    pub(crate) fn is_fill_due(&self, filled_bytes: u64, size_bytes: u64) -> bool {
-        let Some(active) = &self.active else { return true };
-        let (quarter, half) = (active.size_bytes / 4, active.size_bytes / 2);
-        let used_bytes = active.end.0.saturating_sub(quarter);
-        let (filled, used) = (u128::from(filled_bytes), u128::from(used_bytes));
-        // filled / size <= used / half
-        filled * u128::from(half) <= used * u128::from(size_bytes)
-    }
-
-    /// The segment that `wants_segment` asked for.
-    pub(crate) fn bring_segment(&mut self, ready: Option<PreparedSegment<F>>) {
-        assert!(self.is_preparing, "it was asked for");
-        self.is_preparing = false;
-        self.ready = ready;
-    }
-
-    /// Whether batches wait for a segment.
-    pub(crate) fn lacks_segment(&self) -> bool {
-        self.ready.is_none() && (self.active.is_none() || !self.closed.is_empty())
     }
 
     /// When the oldest write that has not ended was begun.

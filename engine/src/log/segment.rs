@@ -151,12 +151,12 @@ fn ready_header(plan: &SegmentPlan) -> SegmentHeader {
 
 /// Makes a segment file ready: header, name and blocks are durable when this returns. `recycled` is a dead segment's
 /// number and file, whose blocks are used again. `pace` is asked behind so many filled bytes, and tells, in its time, how
-/// many more to fill at once.
+/// many more to fill at once, or that the rest stays as it is.
 pub(crate) async fn prepare<D: Disk>(
     disk: &D,
     plan: &SegmentPlan,
     recycled: Option<(SegmentNumber, Rc<D::File>)>,
-    pace: impl AsyncFn(u64) -> u64,
+    pace: impl AsyncFn(u64) -> Option<u64>,
 ) -> DiskResult<PreparedSegment<D::File>> {
     let file = prepare_unfilled(disk, plan, recycled).await?;
     let written = file.length_bytes().await?;
@@ -221,7 +221,7 @@ async fn fill<F: DiskFile>(
     file: &F,
     from: u64,
     to: u64,
-    pace: &impl AsyncFn(u64) -> u64,
+    pace: &impl AsyncFn(u64) -> Option<u64>,
 ) -> DiskResult<()> {
     let from = format::align_block(usize::try_from(from).expect("segments are small")) as u64;
     if from >= to {
@@ -231,8 +231,8 @@ async fn fill<F: DiskFile>(
     let mut position = from;
     let mut zeros: Option<Rc<F::Buffer>> = None;
     while position < to {
-        let piece = pace(position).await.min(to - position);
-        let piece = usize::try_from(piece).expect("a piece");
+        let Some(piece) = pace(position).await else { break };
+        let piece = usize::try_from(piece.min(to - position)).expect("a piece");
         let ready = zeros.take().filter(|zeros| (**zeros).as_ref().len() == piece);
         let buffer = ready.unwrap_or_else(|| Rc::new(file.buffer(piece)));
         file.write_at(position, buffer.clone()).await?;

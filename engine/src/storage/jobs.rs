@@ -9,6 +9,7 @@ use crate::disk::{Disk, DiskFile, DiskResult};
 use crate::error::DiskError;
 use crate::format::align_block;
 use crate::format::blocks::ChainPoint;
+use crate::log::FillStep;
 use crate::log::segment::{
     FILL_BYTES, FILL_BYTES_LATE, SegmentPlan, is_full, prepare, segment_path, shard_directory,
     write_block,
@@ -170,21 +171,21 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     }
 
     /// Zeros of the next segment are written no sooner than its turn comes near: in one go they would keep commits
-    /// waiting. Without a load they are written in a while all the same. Tells how many to write now.
-    async fn pace_fill(&self, at: usize, (filled_bytes, size_bytes): (u64, u64)) -> u64 {
-        let is_due = |filled_bytes| {
-            self.with_shard(at, |shard| shard.log.is_fill_due(filled_bytes, size_bytes))
-        };
+    /// waiting. Without a load they are written in a while all the same. Tells how many to write now; none if the
+    /// segment is needed as it is.
+    async fn pace_fill(&self, at: usize, (filled_bytes, size_bytes): (u64, u64)) -> Option<u64> {
         for _ in 0..FILL_WAITS_MAX {
-            if is_due(filled_bytes + FILL_BYTES_LATE) || self.is_closing.get() {
-                return FILL_BYTES_LATE;
+            match self.with_shard(at, |shard| shard.log.fill_step(filled_bytes, size_bytes)) {
+                FillStep::Enough => return None,
+                FillStep::Large => return Some(FILL_BYTES_LATE),
+                FillStep::Later | FillStep::Small if self.is_closing.get() => {
+                    return Some(FILL_BYTES_LATE);
+                }
+                FillStep::Small => return Some(FILL_BYTES),
+                FillStep::Later => self.runtime.sleep(FILL_WAIT).await,
             }
-            if is_due(filled_bytes) {
-                return FILL_BYTES;
-            }
-            self.runtime.sleep(FILL_WAIT).await;
         }
-        FILL_BYTES
+        Some(FILL_BYTES)
     }
 
     /// A shard makes its files at its first start.
