@@ -1,13 +1,15 @@
 //! The segment behind the active one: when it is made, how much of it is filled, and when it has to be taken.
 
 use super::Log;
+use super::batch::BATCH_BYTES_TARGET;
 use super::segment::{FILL_BYTES_LATE, PreparedSegment};
 use crate::disk::DiskFile;
 use crate::format;
 
-/// A frame from this length on is written to new blocks about as fast as over zeros (256 KiB, 4 at once, O_DSYNC on ext4:
-/// 0.8 to 1.0 of the rate; 64 KiB: 0.65), where zeros first would make it half.
-const LARGE_FRAME_BYTES: u64 = 128 << 10;
+/// Frames from this length on have no zeros written ahead of them: a batch that is full is as long. Such a frame is
+/// written to new blocks about as fast as over zeros (4 at once, O_DSYNC on ext4: 256 KiB at 0.8 to 1.0 of the rate, 64
+/// KiB at 0.65), where zeros first would make it half.
+const LARGE_FRAME_BYTES: u64 = BATCH_BYTES_TARGET as u64 / 4;
 
 /// How to go on with making a segment ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

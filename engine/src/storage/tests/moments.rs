@@ -4,6 +4,7 @@
 use super::*;
 use crate::disk::BLOCK_SIZE_BYTES;
 use crate::format::blocks::{Sealed, SegmentHeader, Superblock};
+use crate::placement::home_of_client;
 use crate::types::Term;
 
 const MESSAGES_MAX: u64 = 10;
@@ -151,6 +152,50 @@ fn what_was_committed_is_there_and_what_was_served_stays() {
             }
         }
     }
+}
+
+/// Not only messages: who is told that it is connected or subscribed is so, whatever happens then.
+#[test]
+fn what_was_answered_is_there_after_power_loss_at_any_moment() {
+    const CONNECTED: Ticket = Ticket(1);
+    const SUBSCRIBED: Ticket = Ticket(2);
+    let mut answered_count = 0;
+    for seed in 0..150 {
+        let mut lives = Lives::new(seed);
+        let group = lives.executor.group();
+        let opened = open(&lives.disk, &group, &lives.config);
+        let storage = lives.executor.block_on(opened).unwrap();
+        let (home, shard) = (home_of_client("me", 2), shard_of_channel("c0", 2));
+        lives.executor.run_for(Duration::from_millis(20));
+        storage.with(home, |s| s.open_client("me", b"", b"", CONNECTED, group.now()));
+        let kind = SubscriptionKind::Durable { name: "d".into() };
+        let durable = subscription("c0", StartAt::First, kind);
+        storage.with(shard, |s| s.subscribe(durable, SUBSCRIBED, group.now()));
+        storage.pump();
+        lives.executor.run_for(Duration::from_micros(lives.rng.u64(..600)));
+        let mut answered = Vec::new();
+        for shard in [ShardId(0), ShardId(1)] {
+            let answers = storage.with(shard, |s| s.take_answers());
+            answered.extend(answers.into_iter().map(|(ticket, _)| ticket));
+        }
+        answered_count += answered.len();
+        group.kill();
+        drop(storage);
+        lives.power_fails();
+        let group = lives.executor.group();
+        let opened = open(&lives.disk, &group, &lives.config);
+        let storage = lives.executor.block_on(opened).unwrap();
+        if answered.contains(&CONNECTED) {
+            let clients = storage.with(home, |s| s.clients());
+            assert!(clients.iter().any(|client| client.id == "me"), "seed {seed}");
+        }
+        if answered.contains(&SUBSCRIBED) {
+            let count = storage.with(shard, |s| s.totals().subscriptions);
+            assert_eq!(count, 1, "seed {seed}");
+        }
+        group.kill();
+    }
+    assert!((50..250).contains(&answered_count), "{answered_count}: moments before and behind");
 }
 
 /// A segment without messages has state records still. Until two checkpoints stand for them its file is not used again:
