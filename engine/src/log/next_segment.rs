@@ -16,7 +16,7 @@ const LARGE_FRAME_BYTES: u64 = BATCH_BYTES_TARGET as u64 / 4;
 pub(crate) enum FillStep {
     /// It has time.
     Later,
-    /// A piece of [`FILL_BYTES`](segment::FILL_BYTES).
+    /// A piece of [`FILL_BYTES`](super::segment::FILL_BYTES).
     Small,
     /// A piece of [`FILL_BYTES_LATE`].
     Large,
