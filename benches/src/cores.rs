@@ -9,12 +9,9 @@ use clap::Args;
 
 use crate::BenchError;
 use crate::executor::{fresh_directory, run_on_core, run_on_cores};
-use crate::load::{Load, LoadPlan, Share, open};
-use crate::measure::{Usage, now};
+use crate::load::{Load, LoadPlan, Sample, Share, open};
+use crate::measure::Usage;
 use crate::report::Row;
-
-/// Before anything counts: all cores are at work by then.
-const WARM_UP_SECONDS: f64 = 0.5;
 
 /// What `cores` can be told.
 #[derive(Debug, Clone, Args)]
@@ -43,6 +40,7 @@ pub(crate) struct CoresArguments {
 pub(crate) fn run(data: &Path, arguments: &CoresArguments) -> Result<Vec<Row>, BenchError> {
     let root = data.join("cores");
     fresh_directory(&root)?;
+    // Several cores would make it at once.
     let inside = root.clone();
     run_on_core(move || async move {
         let storage = open(&inside, Share::ALL).await?;
@@ -90,8 +88,8 @@ fn case(
     let shares = run_on_cores(core_count, move |own| {
         append(root, Share { own, core_count }, plan, seconds, all_open)
     })?;
-    let records = shares.iter().map(|(records, _)| *records as f64).sum();
-    Ok((records, shares[0].1))
+    let records = shares.iter().map(|share| share.records as f64).sum();
+    Ok((records, shares[0].usage))
 }
 
 /// One core's part.
@@ -101,17 +99,8 @@ async fn append(
     plan: LoadPlan,
     seconds: f64,
     all_open: Arc<Barrier>,
-) -> Result<(u64, Usage), BenchError> {
-    let mut load = Load::new(open(&root, share).await?, plan);
+) -> Result<Sample, BenchError> {
+    let load = Load::new(open(&root, share).await?, plan);
     all_open.wait();
-    let start_ns = now().mono.0;
-    let after_ns = |seconds: f64| start_ns + (seconds * 1e9) as u64;
-    let (begin_ns, end_ns) = (after_ns(WARM_UP_SECONDS), after_ns(WARM_UP_SECONDS + seconds));
-    load.run_until(|_, now| now.mono.0 >= begin_ns).await?;
-    let (before, records) = (Usage::now()?, load.durable_count);
-    load.run_until(|_, now| now.mono.0 >= end_ns).await?;
-    let part = (load.durable_count - records, Usage::now()?.since(&before));
-    load.drain().await?;
-    load.storage.close().await;
-    Ok(part)
+    load.sample(seconds).await
 }

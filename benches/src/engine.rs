@@ -14,14 +14,10 @@ use crate::BenchError;
 use crate::device::{WritePlan, plain_writes, ring_writes};
 use crate::executor::{fresh_directory, run_on_core};
 use crate::load::{Load, LoadPlan, Share, open};
-use crate::measure::{Latencies, Usage, now};
 use crate::report::Row;
 
 /// Commits of one shard on their way at once, as the engine has it: the device is asked for as many.
 const IN_FLIGHT_MAX: usize = 4;
-/// Before anything counts: segments have grown by then.
-const WARM_UP_SECONDS: f64 = 1.0;
-
 /// What `engine` can be told.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EngineArguments {
@@ -43,16 +39,6 @@ pub(crate) struct EngineArguments {
     /// Only the engine, without the device beside it
     #[arg(long)]
     alone: bool,
-}
-
-/// What the engine did.
-struct Sample {
-    usage: Usage,
-    latencies: Latencies,
-    records: u64,
-    commits: u64,
-    /// Bytes of their frames.
-    frame_bytes: u64,
 }
 
 /// Runs all cases.
@@ -79,7 +65,9 @@ fn case(data: &Path, plan: LoadPlan, arguments: &EngineArguments) -> Result<Row,
     let root = data.join("engine");
     fresh_directory(&root)?;
     let (inside, seconds) = (root.clone(), arguments.seconds);
-    let sample = run_on_core(move || async move { append(inside, plan, seconds).await })?;
+    let sample = run_on_core(move || async move {
+        Load::new(open(&inside, Share::ALL).await?, plan).sample(seconds).await
+    })?;
     fs::remove_dir_all(&root)?;
 
     let (seconds, records) = (sample.usage.seconds(), sample.records as f64);
@@ -133,34 +121,6 @@ fn beside_device(
         .with("ring_writes_per_second_1", "ring x1", ring_one)
         .with("ring_writes_per_second_4", "ring x4", ring_several)
         .with("percent_of_device", "% of device", commits_per_second / limit * 100.0))
-}
-
-/// Runs the load: first to warm up, then to be measured.
-async fn append(root: PathBuf, plan: LoadPlan, seconds: f64) -> Result<Sample, BenchError> {
-    let mut load = Load::new(open(&root, Share::ALL).await?, plan);
-    let end_ns = now().mono.0 + nanoseconds(WARM_UP_SECONDS);
-    load.run_until(|_, now| now.mono.0 >= end_ns).await?;
-    load.latencies = Latencies::new();
-    let before = Usage::now()?;
-    let (records, commits) = (load.durable_count, load.commit_count());
-    let frame_bytes = load.frame_bytes();
-
-    let end_ns = before.at_ns + nanoseconds(seconds);
-    load.run_until(|_, now| now.mono.0 >= end_ns).await?;
-    let sample = Sample {
-        usage: Usage::now()?.since(&before),
-        latencies: load.latencies.clone(),
-        records: load.durable_count - records,
-        commits: load.commit_count() - commits,
-        frame_bytes: load.frame_bytes() - frame_bytes,
-    };
-    load.drain().await?;
-    load.storage.close().await;
-    Ok(sample)
-}
-
-fn nanoseconds(seconds: f64) -> u64 {
-    (seconds * 1e9) as u64
 }
 
 /// All segment files of a store, in order.

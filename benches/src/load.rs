@@ -10,12 +10,15 @@ use weirlog_engine::types::{ChannelLimits, Index, Now, ShardId};
 
 use crate::BenchError;
 use crate::executor::yield_to_disk;
-use crate::measure::{Latencies, now};
+use crate::measure::{Latencies, Usage, now};
 
 /// Shards of a store, as a server makes it by default.
 const SHARD_COUNT: u16 = 8;
 /// Messages between two looks at the disk: what one read of a socket brings.
 const BURST_MESSAGES_MAX: usize = 256;
+
+/// Before anything counts: segments have grown by then, and all cores are at work.
+const WARM_UP_SECONDS: f64 = 1.0;
 
 /// One of the cores that share a store.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +77,17 @@ pub(crate) struct LoadPlan {
     pub outstanding_max: usize,
     /// Messages at all.
     pub messages_max: u64,
+}
+
+/// What a load did while it was measured.
+pub(crate) struct Sample {
+    /// Of the whole process.
+    pub usage: Usage,
+    pub latencies: Latencies,
+    pub records: u64,
+    pub commits: u64,
+    /// Bytes of their frames.
+    pub frame_bytes: u64,
 }
 
 /// See the module's head.
@@ -144,6 +158,29 @@ impl Load {
         }
     }
 
+    /// Runs first to warm up, then to be measured; closes the store.
+    pub(crate) async fn sample(mut self, seconds: f64) -> Result<Sample, BenchError> {
+        let end_ns = now().mono.0 + nanoseconds(WARM_UP_SECONDS);
+        self.run_until(|_, now| now.mono.0 >= end_ns).await?;
+        self.latencies = Latencies::new();
+        let before = Usage::now()?;
+        let (records, commits) = (self.durable_count, self.commit_count());
+        let frame_bytes = self.frame_bytes();
+
+        let end_ns = before.at_ns + nanoseconds(seconds);
+        self.run_until(|_, now| now.mono.0 >= end_ns).await?;
+        let sample = Sample {
+            usage: Usage::now()?.since(&before),
+            latencies: self.latencies.clone(),
+            records: self.durable_count - records,
+            commits: self.commit_count() - commits,
+            frame_bytes: self.frame_bytes() - frame_bytes,
+        };
+        self.drain().await?;
+        self.storage.close().await;
+        Ok(sample)
+    }
+
     /// Waits until all that was published is durable.
     pub(crate) async fn drain(&mut self) -> Result<(), BenchError> {
         while self.outstanding() > 0 {
@@ -155,13 +192,13 @@ impl Load {
     }
 
     /// Commits of all shards since the store was made.
-    pub(crate) fn commit_count(&self) -> u64 {
+    fn commit_count(&self) -> u64 {
         let committed = |shard: &ShardId| self.storage.with(*shard, |s| s.committed().0);
         self.storage.shards().iter().map(committed).sum()
     }
 
     /// Bytes of frames that were written since the store was opened.
-    pub(crate) fn frame_bytes(&self) -> u64 {
+    fn frame_bytes(&self) -> u64 {
         self.storage.statistics().bytes.sum()
     }
 
@@ -211,4 +248,8 @@ impl Load {
         }
         Ok(())
     }
+}
+
+fn nanoseconds(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
 }

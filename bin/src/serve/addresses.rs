@@ -39,14 +39,12 @@ impl Addresses {
             (listen.host.as_str(), listen.port.unwrap_or(0)).to_socket_addrs().map_err(failed)?;
         let wanted =
             addresses.next().ok_or_else(|| failed(io::Error::other("the name has no address")))?;
-        let mut claimed = None;
         for _ in 0..TRIES_COUNT_MAX {
             let address = match wanted.port() {
                 0 => any_port(wanted).map_err(failed)?,
                 _ => wanted,
             };
-            claimed = claimed.filter(|(known, _)| *known == address).or_else(|| try_claim(address));
-            if let Some((address, claim)) = claimed.take_if(|_| !is_served(address)) {
+            if let Some(claim) = try_claim(address).filter(|_| !is_served(address)) {
                 self.claims.push(claim);
                 return Ok(address);
             }
@@ -63,9 +61,9 @@ impl Addresses {
 
 /// Claims an address by an abstract socket of its name: in the machine's, or the container's, only one process has it,
 /// until it ends.
-fn try_claim(address: SocketAddr) -> Option<(SocketAddr, UnixListener)> {
+fn try_claim(address: SocketAddr) -> Option<UnixListener> {
     let name = net::SocketAddr::from_abstract_name(format!("weirlog-starts-on-{address}")).ok()?;
-    Some((address, UnixListener::bind_addr(&name).ok()?))
+    UnixListener::bind_addr(&name).ok()
 }
 
 /// A free port of an address.

@@ -2,7 +2,7 @@
 
 use super::Log;
 use super::batch::BATCH_BYTES_TARGET;
-use super::segment::{FILL_BYTES_LATE, PreparedSegment};
+use super::segment::{FILL_BYTES, FILL_BYTES_LATE, PreparedSegment};
 use crate::disk::DiskFile;
 use crate::format;
 
@@ -16,10 +16,8 @@ const LARGE_FRAME_BYTES: u64 = BATCH_BYTES_TARGET as u64 / 4;
 pub(crate) enum FillStep {
     /// It has time.
     Later,
-    /// A piece of [`FILL_BYTES`](super::segment::FILL_BYTES).
-    Small,
-    /// A piece of [`FILL_BYTES_LATE`].
-    Large,
+    /// So many bytes more are filled now.
+    Piece(u64),
     /// It is ready as it is.
     Enough,
 }
@@ -51,7 +49,7 @@ impl<F: DiskFile> Log<F> {
     /// Large frames are written as fast where nothing was written yet, and zeros would take half of the disk's time from
     /// them: while the log takes such, none are written.
     pub(crate) fn fill_step(&self, filled_bytes: u64, size_bytes: u64) -> FillStep {
-        let Some(active) = &self.active else { return FillStep::Large };
+        let Some(active) = &self.active else { return FillStep::Piece(FILL_BYTES_LATE) };
         let (quarter, half) = (active.size_bytes / 4, active.size_bytes / 2);
         let used_bytes = active.end.0.saturating_sub(quarter);
         let takes_large_frames = self.frame_bytes_recent >= LARGE_FRAME_BYTES;
@@ -62,11 +60,14 @@ impl<F: DiskFile> Log<F> {
         let is_due = |filled: u64| {
             u128::from(filled) * u128::from(half) <= u128::from(used_bytes) * u128::from(size_bytes)
         };
-        match filled_bytes {
-            _ if takes_large_frames => FillStep::Later,
-            filled if is_due(filled + FILL_BYTES_LATE) => FillStep::Large,
-            filled if is_due(filled) => FillStep::Small,
-            _ => FillStep::Later,
+        if takes_large_frames {
+            FillStep::Later
+        } else if is_due(filled_bytes + FILL_BYTES_LATE) {
+            FillStep::Piece(FILL_BYTES_LATE)
+        } else if is_due(filled_bytes) {
+            FillStep::Piece(FILL_BYTES)
+        } else {
+            FillStep::Later
         }
     }
 
@@ -74,7 +75,6 @@ impl<F: DiskFile> Log<F> {
     pub(crate) fn bring_segment(&mut self, ready: Option<PreparedSegment<F>>) {
         assert!(self.is_preparing, "it was asked for");
         self.is_preparing = false;
-        self.is_out_of_segments = false;
         self.ready = ready;
     }
 
@@ -119,7 +119,11 @@ mod tests {
             };
             let end = ChainPoint::default();
             let mut log = Log::new(ShardId(0), store, Tuning::default(), Term(1), end);
-            assert_eq!(log.fill_step(0, SIZE_BYTES), FillStep::Large, "the first one, at once");
+            assert_eq!(
+                log.fill_step(0, SIZE_BYTES),
+                FillStep::Piece(FILL_BYTES_LATE),
+                "the first one, at once"
+            );
             assert!(log.wants_segment(|| 0).is_some());
             log.bring_segment(Some(segment(1)));
             Self { log, next: 1 }
@@ -176,11 +180,11 @@ mod tests {
         );
         writer.write_until(10_000, 0.26);
         assert!(writer.log.wants_segment(|| 0).is_some());
-        assert_eq!(writer.step(0.0), FillStep::Large);
-        assert_eq!(writer.step(0.019), FillStep::Small);
+        assert_eq!(writer.step(0.0), FillStep::Piece(FILL_BYTES_LATE));
+        assert_eq!(writer.step(0.019), FillStep::Piece(FILL_BYTES));
         assert_eq!(writer.step(0.1), FillStep::Later);
         writer.write_until(10_000, 0.7);
-        assert_eq!(writer.step(0.8), FillStep::Large);
+        assert_eq!(writer.step(0.8), FillStep::Piece(FILL_BYTES_LATE));
         assert_eq!(writer.step(0.95), FillStep::Later);
     }
 
@@ -194,7 +198,7 @@ mod tests {
         assert_eq!(writer.step(0.0), FillStep::Enough, "ready before it is needed");
         // A load that has become small again.
         writer.write_until(1_000, 0.77);
-        assert_eq!(writer.step(0.0), FillStep::Large);
+        assert_eq!(writer.step(0.0), FillStep::Piece(FILL_BYTES_LATE));
     }
 
     #[test]
@@ -203,7 +207,7 @@ mod tests {
         writer.write_until(10_000, 0.3);
         assert!(writer.log.wants_segment(|| 0).is_some());
         writer.write_until(10_000, 0.995);
-        assert_eq!(writer.step(0.1), FillStep::Large);
+        assert_eq!(writer.step(0.1), FillStep::Piece(FILL_BYTES_LATE));
         while writer.write(&[b'x'; 100_000]) {}
         assert!(writer.log.lacks_segment());
         assert_eq!(writer.step(0.1), FillStep::Enough);

@@ -177,11 +177,8 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         for _ in 0..FILL_WAITS_MAX {
             match self.with_shard(at, |shard| shard.log.fill_step(filled_bytes, size_bytes)) {
                 FillStep::Enough => return None,
-                FillStep::Large => return Some(FILL_BYTES_LATE),
-                FillStep::Later | FillStep::Small if self.is_closing.get() => {
-                    return Some(FILL_BYTES_LATE);
-                }
-                FillStep::Small => return Some(FILL_BYTES),
+                _ if self.is_closing.get() => return Some(FILL_BYTES_LATE),
+                FillStep::Piece(bytes) => return Some(bytes),
                 FillStep::Later => self.runtime.sleep(FILL_WAIT).await,
             }
         }

@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 use std::vec::IntoIter;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use rustc_hash::FxBuildHasher;
 
 use crate::auth::Permissions;
@@ -129,17 +130,19 @@ impl Subscriptions {
 
     /// Adds a subscription whose sid is not in use. Returns its index.
     pub fn insert(&mut self, subscription: Subscription) -> u32 {
-        assert!(self.index_of(&subscription.sid).is_none(), "the caller looked for the sid");
         let Self { slots, free, by_sid, charge } = self;
         let index = free.pop().unwrap_or_else(|| slots.add());
+        let sid_of = |index: &u32| slots.get(*index).map(|known| &*known.sid);
+        let is_same = |index: &u32| sid_of(index) == Some(&*subscription.sid);
+        let hash_of_known = |index: &u32| sid_of(index).map_or(0, hash_of);
+        match by_sid.entry(hash_of(&subscription.sid), is_same, hash_of_known) {
+            Entry::Vacant(vacant) => drop(vacant.insert(index)),
+            Entry::Occupied(_) => unreachable!("the caller looked whether the sid is in use"),
+        }
         charge.set(charge.bytes() + subscription.size_bytes());
-        let hash = hash_of(&subscription.sid);
         let slot = slots.slot(index).expect("made above or free");
         assert!(slot.is_none(), "a free slot is empty");
         *slot = Some(subscription);
-        by_sid.insert_unique(hash, index, |index| {
-            slots.get(*index).map_or(0, |known| hash_of(&known.sid))
-        });
         index
     }
 
@@ -220,14 +223,11 @@ impl Iterator for Leaving {
     type Item = (u32, Subscription);
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let slot = self.slots.next()?;
+        self.slots.find_map(|slot| {
             let index = self.next;
             self.next += 1;
-            if let Some(subscription) = slot {
-                return Some((index, subscription));
-            }
-        }
+            Some((index, slot?))
+        })
     }
 }
 

@@ -36,11 +36,16 @@ impl Lives {
         Self { executor, disk, rng, seed, config, published, committed }
     }
 
+    /// A process with the store open.
+    fn open(&self, config: &StorageConfig) -> (SimRuntime, Storage<SimDisk, SimRuntime>) {
+        let group = self.executor.group();
+        let storage = self.executor.block_on(open(&self.disk, &group, config)).unwrap();
+        (group, storage)
+    }
+
     /// Publishes for a while, and ends at some moment: by a kill, or by power failing.
     fn live(&mut self) {
-        let group = self.executor.group();
-        let opened = open(&self.disk, &group, &self.config);
-        let storage = self.executor.block_on(opened).unwrap();
+        let (group, storage) = self.open(&self.config);
         for _ in 0..self.rng.u32(1..60) {
             let mut last = Vec::new();
             for _ in 0..self.rng.u32(1..8) {
@@ -95,10 +100,9 @@ impl Lives {
 
     /// What a server without limits serves: nothing that limits removed from its files is missed.
     fn served(&self) -> BTreeMap<(String, u64), Vec<u8>> {
-        let group = self.executor.group();
         let limits = ChannelLimits { messages_max: 0, bytes_max: 0, ..ChannelLimits::default() };
         let config = StorageConfig { limits: limits.into(), ..self.config.clone() };
-        let storage = self.executor.block_on(open(&self.disk, &group, &config)).unwrap();
+        let (group, storage) = self.open(&config);
         let seed = self.seed;
         assert_eq!(storage.report().damage, [], "seed {seed}");
         let mut served = BTreeMap::new();
@@ -162,9 +166,7 @@ fn what_was_answered_is_there_after_power_loss_at_any_moment() {
     let mut answered_count = 0;
     for seed in 0..150 {
         let mut lives = Lives::new(seed);
-        let group = lives.executor.group();
-        let opened = open(&lives.disk, &group, &lives.config);
-        let storage = lives.executor.block_on(opened).unwrap();
+        let (group, storage) = lives.open(&lives.config);
         let (home, shard) = (home_of_client("me", 2), shard_of_channel("c0", 2));
         lives.executor.run_for(Duration::from_millis(20));
         storage.with(home, |s| s.open_client("me", b"", b"", CONNECTED, group.now()));
@@ -182,9 +184,7 @@ fn what_was_answered_is_there_after_power_loss_at_any_moment() {
         group.kill();
         drop(storage);
         lives.power_fails();
-        let group = lives.executor.group();
-        let opened = open(&lives.disk, &group, &lives.config);
-        let storage = lives.executor.block_on(opened).unwrap();
+        let (group, storage) = lives.open(&lives.config);
         if answered.contains(&CONNECTED) {
             let clients = storage.with(home, |s| s.clients());
             assert!(clients.iter().any(|client| client.id == "me"), "seed {seed}");
@@ -205,8 +205,7 @@ fn a_subscription_outlives_the_messages_of_its_segment_and_a_checkpoint() {
     let lives = Lives::new(1);
     let tuning = Tuning { tail_bytes_max: 16 << 20, ..Tuning::small() };
     let config = StorageConfig { tuning, ..lives.config.clone() };
-    let group = lives.executor.group();
-    let storage = lives.executor.block_on(open(&lives.disk, &group, &config)).unwrap();
+    let (group, storage) = lives.open(&config);
     let shard = shard_of_channel("c0", 2);
     let kind = SubscriptionKind::Durable { name: "d".into() };
     let durable = subscription("c0", StartAt::NewOnly, kind);
@@ -229,8 +228,7 @@ fn a_subscription_outlives_the_messages_of_its_segment_and_a_checkpoint() {
     drop(storage);
     let [checkpoint] = checkpoints().try_into().unwrap();
     lives.executor.block_on(lives.disk.remove(&checkpoint)).unwrap();
-    let group = lives.executor.group();
-    let storage = lives.executor.block_on(open(&lives.disk, &group, &config)).unwrap();
+    let (_group, storage) = lives.open(&config);
     let segments = storage.with(shard, |s| s.totals().segments);
     assert!(segments > 5, "{segments}: nothing was removed");
     assert_eq!(storage.report().damage, []);
