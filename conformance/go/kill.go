@@ -11,7 +11,7 @@ import (
 )
 
 // killsACheck is how many kills one check has time for, on a busy machine too.
-const killsACheck = 25
+const killsACheck = 10
 
 func kill(t *suite, s *server, kills int, seed uint64) {
 	const channels, publishers = 4, 16
