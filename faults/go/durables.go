@@ -76,7 +76,7 @@ func (h *holding) await(count int) error {
 	return nil
 }
 
-// settled is called when the server has answered behind the acks, or had its time to log them.
+// settled is called when the server has answered behind the acks.
 func (h *holding) settled() {
 	at := h.l.clock()
 	h.l.book.mutex.Lock()
@@ -151,7 +151,8 @@ func (l *load) removeOne(c *client, suffix string) error {
 	return h.unsubscribe()
 }
 
-// leaveActive has one durable and one durable group whose acks settle by time alone.
+// leaveActive has one durable and one durable group that are never closed: their acks are on disk when a message is that
+// was published behind them.
 func (l *load) leaveActive(c *client, suffix string) error {
 	all := func(uint64) bool { return true }
 	alone, err := l.hold(c, &durable{Channel: "orders", Name: "active" + suffix}, all)
@@ -165,10 +166,16 @@ func (l *load) leaveActive(c *client, suffix string) error {
 	if err := firstError(func() error { return alone.await(30) }, func() error { return group.await(30) }); err != nil {
 		return err
 	}
-	time.Sleep(settleTime)
 	// What was acked until now only: later acks are still on their way.
-	before := l.clock()
-	time.Sleep(settleTime)
+	before := l.now(alone, group)
+	if err := c.nc.FlushTimeout(patience); err != nil {
+		return err
+	}
+	// The server has these acks, and logs them with the first batch that is sealed after its wait, if not before.
+	time.Sleep(2 * ackLogTime)
+	if err := l.publish(flow{channel: "orders", publisher: "behind" + suffix, size: 100, window: 1, count: 1}); err != nil {
+		return err
+	}
 	at := l.clock()
 	l.book.mutex.Lock()
 	defer l.book.mutex.Unlock()
@@ -180,6 +187,15 @@ func (l *load) leaveActive(c *client, suffix string) error {
 		}
 	}
 	return nil
+}
+
+// now is the clock while none of them is about to ack.
+func (l *load) now(held ...*holding) int {
+	for _, h := range held {
+		h.mutex.Lock()
+		defer h.mutex.Unlock()
+	}
+	return l.clock()
 }
 
 // firstError runs steps up to the first that fails.

@@ -11,9 +11,8 @@ import (
 	"github.com/nats-io/stan.go"
 )
 
-// settleTime is how long after a durable's ack its place must be on disk. The server logs it after 10 ms; a busy machine
-// takes longer.
-const settleTime = 500 * time.Millisecond
+// ackLogTime is how long the server lets a durable's ack wait for others before it logs them.
+const ackLogTime = 10 * time.Millisecond
 
 // load is one server, its clients, and the ledger. clock tells the position of the disk's log.
 type load struct {
