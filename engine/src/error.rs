@@ -52,6 +52,23 @@ pub enum DiskError {
     Off,
 }
 
+impl DiskError {
+    /// What went wrong, without saying where: for those who need not know the names of a server's files.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Absent { .. } => "no such file".to_owned(),
+            Self::Exists { .. } => "exists already".to_owned(),
+            Self::Full { .. } => "no space left on the device".to_owned(),
+            Self::Short { written, wanted, .. } => {
+                format!("short write of {written} of {wanted} bytes")
+            }
+            Self::Io { what, reason, .. } => format!("{what}: {reason}"),
+            Self::Off => self.to_string(),
+        }
+    }
+}
+
 /// A request that the engine refuses; the texts for clients are the protocol's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

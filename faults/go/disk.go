@@ -192,7 +192,8 @@ func keys(texts map[string]int) []string {
 // clearTexts: the texts are the server's, not the client's own timeout, and show no path of the server.
 func clearTexts(texts map[string]int) bool {
 	for text := range texts {
-		if strings.Contains(text, "timeout") || strings.Contains(text, "/data/") || len(text) < 10 {
+		if strings.Contains(text, "timeout") || strings.Contains(text, "/data/") ||
+			strings.Contains(text, "shard-") || strings.Contains(text, "segment-") || len(text) < 10 {
 			return false
 		}
 	}

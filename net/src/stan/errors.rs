@@ -43,7 +43,8 @@ pub const INVALID_CLOSE: &str = "stan: invalid close request";
 /// A ping of a client that is not registered (any more).
 pub const CLIENT_REPLACED: &str = "client has been replaced or is no longer registered";
 
-/// The text for a request that the engine refuses. `channel` is what the client asked for.
+/// The text for a request that the engine refuses. `channel` is what the client asked for. No file of the server is
+/// named: the operator finds it in the log.
 #[must_use]
 pub fn text_of(error: &RequestError, channel: &str) -> String {
     match error {
@@ -54,13 +55,39 @@ pub fn text_of(error: &RequestError, channel: &str) -> String {
         RequestError::UnknownSubscription => INVALID_SUBSCRIPTION.to_owned(),
         RequestError::UnknownClient => UNKNOWN_CLIENT.to_owned(),
         RequestError::DuplicateDurable => DUPLICATE_DURABLE.to_owned(),
+        RequestError::LogFinished(failure) => {
+            format!("the shard's log takes no more writes: {}", failure.reason())
+        }
         other => other.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use weirlog_engine::error::DiskError;
+
     use super::*;
+
+    #[test]
+    fn a_failed_write_names_no_file() {
+        let file = || "shard-03/segment-0000000001".to_owned();
+        let failed =
+            DiskError::Io { file: file(), what: "write", reason: "input/output error".to_owned() };
+        let short = DiskError::Short { file: file(), written: 512, wanted: 4096 };
+        let told = |failure| text_of(&RequestError::LogFinished(failure), "a");
+        assert_eq!(told(failed), "the shard's log takes no more writes: write: input/output error");
+        assert_eq!(
+            told(short),
+            "the shard's log takes no more writes: short write of 512 of 4096 bytes"
+        );
+        for failure in [
+            DiskError::Absent { file: file() },
+            DiskError::Exists { file: file() },
+            DiskError::Full { file: file() },
+        ] {
+            assert!(!told(failure).contains("segment"));
+        }
+    }
 
     #[test]
     fn limits_have_the_texts_clients_know() {
