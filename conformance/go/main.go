@@ -37,6 +37,7 @@ func main() {
 		{"upstream", quickHeartbeats, upstream},
 		{"partition", quickHeartbeats, partition},
 		{"login", nil, login},
+		{"strangers", nil, strangers},
 		{"monitor", monitorFlags(), monitor},
 		{"abuse", abuseFlags(), abuse},
 		{"kill", nil, func(t *suite, s *server) { kill(t, s, *kills, *seed) }},

@@ -25,6 +25,7 @@ mod telling;
 mod tests;
 mod windows;
 
+pub use access::STRANGER_SIZE_BYTES_MAX;
 pub(crate) use barrier::Then;
 pub use hub::{Hub, Notice, Tally, TimerEvent};
 pub use reload::RuntimeSettings;
@@ -229,7 +230,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         input: &'a [u8],
         now: Now,
     ) -> Result<Parsed<()>, ParseError> {
-        if self.hub.config.authorization.is_some() && self.is_out_of_turn(id, input) {
+        if self.is_out_of_turn(id, input) {
             self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
             return Ok(Parsed::Op { op: (), consumed: 0 });
         }
@@ -243,6 +244,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 Parsed::Op { op, consumed } => {
                     self.look_ahead(ahead, &op, &input[consumed..], &limits);
                     (op, consumed)
+                }
+                Parsed::Incomplete { .. }
+                    if input.len() >= STRANGER_SIZE_BYTES_MAX && self.is_stranger(id) =>
+                {
+                    return Err(ParseError::ControlLine);
                 }
                 Parsed::Incomplete { needed } => return Ok(Parsed::Incomplete { needed }),
             }

@@ -17,6 +17,10 @@ use crate::session::{Responses, Session, Stop};
 /// What a client is told whose credentials are wrong, or that did not send any.
 pub(crate) const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
 
+/// What is read of a connection before it has said who it is: a CONNECT as long as a control line may be by default, and
+/// some blanks. What follows it is read afterwards. With all else that a connection costs it stays below 8 KiB.
+pub const STRANGER_SIZE_BYTES_MAX: usize = 4_096 + 256;
+
 /// Subjects between servers, which clients may not publish to.
 const RESERVED_SUBJECTS: &[&[u8]] = &[b"_GR_.", b"$GR.", b"$NRG."];
 /// Subjects that have a meaning for a server when an answer is sent to them: clients may not name them as replies.
@@ -47,17 +51,22 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         }
     }
 
-    /// Whether an operation comes from a connection that has to say first who it is.
-    pub(crate) fn is_stranger(&self, id: ConnectionId, op: &Op<'_>) -> bool {
-        let is_nobody = self.hub.sessions.get(id).is_some_and(|session| session.identity.is_none());
-        is_nobody && !matches!(op, Op::Connect(_))
+    /// Whether a connection has still to say who it is: no more than [`STRANGER_SIZE_BYTES_MAX`] of it is kept.
+    #[must_use]
+    pub fn is_stranger(&self, id: ConnectionId) -> bool {
+        self.hub.config.authorization.is_some()
+            && self.hub.sessions.get(id).is_some_and(|session| session.identity.is_none())
+    }
+
+    /// Whether an operation is one that a connection may not send before it has said who it is.
+    pub(crate) fn is_premature(&self, id: ConnectionId, op: &Op<'_>) -> bool {
+        self.is_stranger(id) && !matches!(op, Op::Connect(_))
     }
 
     /// Whether a connection begins to say something else before it has said who it is: that is not read to its end.
     pub(crate) fn is_out_of_turn(&self, id: ConnectionId, input: &[u8]) -> bool {
-        let is_nobody = self.hub.sessions.get(id).is_some_and(|session| session.identity.is_none());
         let first = input.first().map(u8::to_ascii_uppercase);
-        is_nobody && first.is_some_and(|first| first != b'C')
+        first.is_some_and(|first| first != b'C') && self.is_stranger(id)
     }
 
     /// Whether a connection may publish a message; it is told if not.

@@ -22,7 +22,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         if self.hub.config.details.server_trace {
             self.hub.trace_said(id, op);
         }
-        if self.hub.config.authorization.is_some() && self.is_stranger(id, op) {
+        if self.is_premature(id, op) {
             self.hub.close(id, Some(AUTHORIZATION_VIOLATION));
             return;
         }

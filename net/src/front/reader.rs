@@ -10,7 +10,7 @@ use weirlog_engine::runtime::Runtime;
 
 use super::Front;
 use super::line::Line;
-use crate::core::Next;
+use crate::core::{Next, STRANGER_SIZE_BYTES_MAX};
 
 /// Room to read into: some hundred messages in one call.
 pub(super) const SCRATCH_SIZE_BYTES: usize = 128 << 10;
@@ -29,6 +29,8 @@ struct Rest {
     needed: usize,
     /// What the core knows of its size.
     told_bytes: usize,
+    /// It has said who it is.
+    is_known: bool,
 }
 
 impl Rest {
@@ -43,6 +45,7 @@ impl Rest {
     /// Keeps what is left of the scratch buffer.
     fn keep(&mut self, left: &[u8]) {
         self.bytes.clear();
+        self.bytes.reserve_exact(left.len());
         self.bytes.extend_from_slice(left);
         self.filled = left.len();
         self.fit();
@@ -115,6 +118,9 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             unreachable!("a rest of this size fits")
         };
         front.copy_from_slice(&rest.bytes[..rest.filled]);
+        rest.is_known = rest.is_known || !self.core.borrow().is_stranger(line.id);
+        let room =
+            if rest.is_known { room } else { &mut room[..STRANGER_SIZE_BYTES_MAX - rest.filled] };
         let count = ready!(poll_socket(context, line, room))?;
         let filled = rest.filled + count;
         if filled < rest.needed {

@@ -9,6 +9,7 @@ use crate::auth::tests::hashed;
 use crate::auth::{
     Authorization, AuthorizationSpec, KeySpec, PermissionSpec, ResponseLimits, RuleSpec, UserSpec,
 };
+use crate::core::STRANGER_SIZE_BYTES_MAX;
 use crate::stan::errors;
 use crate::stan::wire::PubAck;
 
@@ -100,6 +101,35 @@ fn who_stays_silent_is_closed_after_the_timeout() {
     assert_eq!(town.heard(peer), "-ERR 'Authentication Timeout'\r\n");
     assert!(town.is_closing(peer));
     assert!(!town.is_closing(known));
+}
+
+#[test]
+fn no_more_of_a_stranger_is_kept_than_a_connect_may_be_long() {
+    let authorization = Authorization::new(&AuthorizationSpec {
+        users: vec![root()],
+        ..AuthorizationSpec::default()
+    });
+    let authorization = Arc::new(authorization.unwrap());
+    // What known clients may send does not count before.
+    let mut town = Town::new(1, |config| {
+        config.authorization = Some(authorization);
+        config.control_line_bytes_max = 1 << 20;
+    });
+    let connect = |length: usize| {
+        let head = "CONNECT {\"verbose\":false,\"user\":\"root\",\"pass\":\"pw\",\"name\":\"";
+        let name = "n".repeat(length - head.len() - 2);
+        format!("{head}{name}\"}}")
+    };
+    let longest = town.join(0);
+    assert_eq!(town.say(longest, connect(4_096 + 8) + "\r\nPING\r\n"), "PONG\r\n");
+    for endless in [connect(STRANGER_SIZE_BYTES_MAX), "CONNECT".to_owned() + &" ".repeat(5_000)] {
+        let stranger = town.join(0);
+        let heard = town.say(stranger, endless);
+        assert_eq!(heard, "-ERR 'maximum control line exceeded'\r\n");
+        assert!(town.is_closing(stranger));
+    }
+    // A known client has its maximum.
+    assert_eq!(town.say(longest, connect(10_000) + "\r\nPING\r\n"), "PONG\r\n");
 }
 
 #[test]
