@@ -104,10 +104,19 @@ one_log() {
   "$tools/down.sh" "$dir"
   local marks
   marks=$("$FAULTS_BIN/blkreplay" "$dir/blk.log" | sed -n 's/^\([0-9]*\): mark \(.*\)/\1 \2/p' | grep -vE ' (formatted|unmounting)$')
+  phase_ends "$dir" "$scenario" "$marks" "$seed"
   while ((states_done < wanted && SECONDS < deadline)); do
     all_phases "$dir" "$scenario" "$marks" "$wanted" "$seed"
     seed=$((seed + 100000))
   done
+}
+
+# The moment right behind each phase, once a log, whatever chance makes of the others: behind a clean stop, before and behind
+# a kill, behind the last message.
+phase_ends() {
+  local dir=$1 scenario=$2 marks=$3 seed=$4 ends
+  ends=$(tail -n +2 <<<"$marks" | cut -d ' ' -f 1 | paste -sd ,)
+  replay "$dir" "$scenario/ends" --points 0 --at "$ends" --seed "$seed"
 }
 
 # Positions in each phase: from its mark to the next one.
