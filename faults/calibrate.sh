@@ -6,7 +6,7 @@ run_calibrate() {
   require
   local mutant copy=$here/.work/mutants/tree binary
   local names=("$@")
-  [ ${#names[@]} -gt 0 ] || mapfile -t names < <(found_by 'power|lossy|disk')
+  [ ${#names[@]} -gt 0 ] || mapfile -t names < <(found_by 'power|lossy|disk|zombie')
   rm -rf "$copy"
   copy_tree "$copy"
   for mutant in "${names[@]}"; do
@@ -37,7 +37,8 @@ catch_mutant() {
       power) command=(power --fs "ext4,xfs" --states 120) ;;
       lossy) command=(power --fs lossyfs --states 40) ;;
       disk) command=(disk) ;;
-      *) continue ;; # the simulator's part: mutants/run
+      zombie) command=(disk zombie) ;;
+      *) continue ;; # the part of mutants/run
     esac
     if ! SUT=$binary "$here/run" "${command[@]}" >"$out" 2>&1 && grep -q '^FAIL ' "$out"; then
       echo "ok calibrate/$mutant: caught by ${command[*]}: $(tail -1 "$out")"

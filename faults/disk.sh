@@ -1,6 +1,6 @@
 # Disks that fail or fill up under the real server: what clients and operators see, and what a restart finds.
 
-disk_faults=(write-error write-errors flush-error flush-errors short-write dead hang full)
+disk_faults=(write-error write-errors flush-error flush-errors short-write dead hang full zombie)
 
 run_disk() {
   require
@@ -31,11 +31,13 @@ run_disk() {
 
 # A disk with room for the segments of a start and their successors, and some more: a restart needs as much again.
 one_fault() {
-  local fault=$1 dir=$work/$1 at reset
+  local fault=$1 dir=$work/$1 at reset threads=2
   export FAULTS_WORK=$dir
-  "$tools/up.sh" "$dir" 320 >/dev/null
+  # Each write that is held back holds a thread.
+  [ "$fault" != zombie ] || threads=24
+  THREADS=$threads "$tools/up.sh" "$dir" 320 >/dev/null
   timeout -k 5 120 "$program" disk "$fault" "$dir/mnt/data" "$dir/ctl.sock" "$dir/ledger"
-  for reset in "hang 0" "dead 0" "werr 0 0" "ferr 0 0" "short 0"; do control "$dir" $reset; done
+  for reset in "hang 0" "dead 0" "werr 0 0" "ferr 0 0" "short 0" "wms 0"; do control "$dir" $reset; done
   at=$("$FAULTS_BIN/blkfuse" ctl "$dir/ctl.sock" seq)
   "$tools/down.sh" "$dir"
   # A restart behind the fault is one more state: all that was acked is on the disk, with what its cache held and without.

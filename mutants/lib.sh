@@ -2,7 +2,11 @@
 
 mutants=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# The names of those that a check finds: sim, power, lossy, disk.
+# The bugs that every simulator of a log is to find: an ack before the write, an unchecked checksum, a sequence given twice,
+# a durable's place forgotten, a name that is not durable. The gate checks them with every change.
+always=(ack-before-write skip-record-checksum reuse-sequence forget-position no-directory-sync)
+
+# The names of those that a check finds: sim, moments, contract, power, lossy, disk, zombie.
 found_by() { (cd "$mutants" && grep -lE "^found by:.* ($1)( |$)" -- *.patch | sed 's/\.patch$//'); }
 
 # What finds a mutant.

@@ -61,6 +61,8 @@ func runDisk(fault, dir, socket, ledger string) error {
 		err = t.hang()
 	case fault == "full":
 		err = t.full(dir)
+	case fault == "zombie":
+		err = t.zombie()
 	default:
 		return fmt.Errorf("no fault %q", fault)
 	}
