@@ -3,6 +3,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -133,4 +135,16 @@ func (p *prober) ackedSince(moment time.Time) int {
 		}
 	}
 	return count
+}
+
+// resumed is how long behind a moment the last of all channels had its first ack, of whenever somebody looks; false while
+// one has none.
+func (p *prober) resumed(moment time.Time) (time.Duration, bool) {
+	first := map[string]time.Duration{}
+	for _, o := range p.since(moment) {
+		if _, known := first[o.channel]; !known && !o.answered.IsZero() && o.err == nil {
+			first[o.channel] = o.answered.Sub(moment)
+		}
+	}
+	return slices.Max(append(slices.Collect(maps.Values(first)), 0)), len(first) == probeChannels
 }
