@@ -20,6 +20,10 @@ func main() {
 	quickHeartbeats := []string{"-hbi", "300ms", "-hbt", "2s", "-hbf", "2"}
 	strictHeartbeats := []string{"-hbi", "200ms", "-hbt", "200ms", "-hbf", "2"}
 	t := &suite{}
+	wait := func() {}
+	if *only == "" || *only == "pause" {
+		wait = t.beside("pause", nil, pause) // it mostly waits, for half a minute
+	}
 	for _, pattern := range []struct {
 		name   string
 		flags  []string
@@ -46,6 +50,7 @@ func main() {
 			t.run(pattern.name, pattern.flags, pattern.checks)
 		}
 	}
+	wait()
 	fmt.Printf("%d passed, %d failed, %d skipped\n", t.passed, t.failed, t.skipped)
 	if t.failed > 0 || t.passed == 0 {
 		os.Exit(1)

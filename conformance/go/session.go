@@ -223,6 +223,53 @@ func (living *member) dropped(channel string, frozen *member, f *freezer) {
 	}
 }
 
+// pause runs on a server with the default heartbeats, which are longer than the pause, for clients with default settings.
+func pause(t *suite, s *server) {
+	t.check("a server that was stopped for 30 s loses nothing and drops nobody", func() {
+		var got sink
+		var isAcking atomic.Bool
+		lost := make(chan error, 2)
+		whenLost := stan.SetConnectionLostHandler(func(_ stan.Conn, err error) { lost <- err })
+		holder := s.connect("holder", whenLost)
+		holder.subscribe("pause", func(m *stan.Msg) {
+			if isAcking.Load() {
+				m.Ack()
+			}
+			got.add(m)
+		}, stan.SetManualAckMode(), stan.DurableName("mark"), stan.AckWait(10*time.Second))
+		publisher := s.connect("publisher", whenLost, stan.PubAckWait(checkTimeout))
+		publisher.publish("pause", 1, 10)
+		got.wait(10)
+		must(s.process.Signal(syscall.SIGSTOP))
+		stopped := time.Now()
+		waits := []func(){}
+		for n := 11; time.Since(stopped) < 30*time.Second; n++ {
+			waits = append(waits, publisher.publishing("pause", n, n))
+			time.Sleep(100 * time.Millisecond)
+		}
+		isAcking.Store(true)
+		must(s.process.Signal(syscall.SIGCONT))
+		for _, wait := range waits {
+			wait()
+		}
+		last := 10 + len(waits)
+		publisher.publish("pause", last+1, last+10)
+		waitDistinct(1, uint64(last+10), &got)
+		// The first ten come again: nobody acked them.
+		got.wait(last + 20)
+		got.expectPayloads()
+		_, err := s.dial("holder", nil)
+		expectError(err, "stan: clientID already registered")
+		select {
+		case err := <-lost:
+			fail("a connection was lost: %v", err)
+		default:
+		}
+		holder.leave()
+		publisher.leave()
+	})
+}
+
 // heartbeats runs on a server that gives a client up after about a second.
 func heartbeats(t *suite, s *server) {
 	t.check("a dead client is dropped, its unacked messages go to others; a live one stays", func() {

@@ -92,6 +92,21 @@ func (t *suite) run(pattern string, flags []string, checks func(*suite, *server)
 	}
 }
 
+// beside runs another pattern while this suite goes on; the caller waits for its end, which adds up what it found.
+func (t *suite) beside(pattern string, flags []string, checks func(*suite, *server)) (wait func()) {
+	other, done := &suite{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		other.run(pattern, flags, checks)
+	}()
+	return func() {
+		<-done
+		t.passed += other.passed
+		t.failed += other.failed
+		t.skipped += other.skipped
+	}
+}
+
 // eventually polls a condition until it holds.
 func eventually(what string, holds func() bool) {
 	if !poll(holds) {
@@ -172,6 +187,15 @@ func (k *sink) expectRun(first, last uint64) {
 	}
 	if next != last+1 {
 		fail("expected the end at %d in %s", last, k)
+	}
+}
+
+// expectPayloads: each message, as often as it came, is the one that was published under its number.
+func (k *sink) expectPayloads() {
+	for _, d := range k.all() {
+		if string(d.Data) != payload(int(d.Sequence)) {
+			fail("message %d is %q", d.Sequence, d.Data)
+		}
 	}
 }
 
