@@ -53,7 +53,7 @@ use damage::DamageList;
 use hints::HintState;
 pub(crate) use read_queue::ReadKey;
 use read_queue::ReadQueue;
-use reads::{FooterCache, MessageView};
+use reads::{FooterCache, MessageView, SkippedRun};
 pub(crate) use reads::{ReadResult, ReadWork};
 pub use report::{ChannelView, Lag, ShardTotals, Stored};
 pub(crate) use space::FooterWork;
@@ -125,6 +125,8 @@ pub struct Shard<D: Disk> {
     misplaced: BTreeSet<FramePlace>,
     /// Records whose checksum was wrong when they were taken, to be reported.
     bad_records: BTreeSet<(SegmentNumber, ChannelId, Sequence)>,
+    /// Messages that were skipped with their frames, to be reported.
+    skipped: BTreeSet<SkippedRun>,
 
     /// Answers that wait for an index, in its order.
     waiting: VecDeque<(Index, Ticket, Answer)>,
@@ -193,6 +195,7 @@ impl<D: Disk> Shard<D> {
     pub fn take_damage(&mut self) -> Vec<Damage> {
         self.report_misplaced();
         self.report_bad_records();
+        self.report_skipped();
         self.damage.take()
     }
 
@@ -228,6 +231,7 @@ impl<D: Disk> Shard<D> {
             reads: &mut self.reads,
             misplaced: &mut self.misplaced,
             bad_records: &mut self.bad_records,
+            skipped: &mut self.skipped,
             segments: &self.segments,
             frames: &self.frames,
             held: None,

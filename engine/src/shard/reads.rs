@@ -80,11 +80,15 @@ pub(super) struct MessageView<'a, F> {
     pub reads: &'a mut ReadQueue,
     pub misplaced: &'a mut BTreeSet<FramePlace>,
     pub bad_records: &'a mut BTreeSet<(SegmentNumber, ChannelId, Sequence)>,
+    pub skipped: &'a mut BTreeSet<SkippedRun>,
     pub segments: &'a BTreeMap<SegmentNumber, Segment<F>>,
     pub frames: &'a FrameList,
     /// The frame of the message that was fetched last.
     pub held: Option<Rc<CachedFrame>>,
 }
+
+/// Messages of a channel that are not to be had: segment, first and last of the run in the frame that should be there.
+pub(super) type SkippedRun = (SegmentNumber, ChannelId, Sequence, Sequence);
 
 /// Where a message turned out to be.
 enum Found {
@@ -118,6 +122,7 @@ impl<F> Messages for MessageView<'_, F> {
                     frames: self.frames,
                     reads: self.reads,
                     misplaced: self.misplaced,
+                    skipped: self.skipped,
                 };
                 let is_segment = |segment| self.segments.contains_key(&segment);
                 match finder.find(channel, sequence, is_segment) {
@@ -149,6 +154,7 @@ struct Finder<'a> {
     frames: &'a FrameList,
     reads: &'a mut ReadQueue,
     misplaced: &'a mut BTreeSet<FramePlace>,
+    skipped: &'a mut BTreeSet<SkippedRun>,
 }
 
 impl Finder<'_> {
@@ -190,6 +196,7 @@ impl Finder<'_> {
                 if !frame.runs.is_empty() {
                     self.misplaced.insert(place);
                 }
+                self.skipped.insert((place.0, channel.id, run.first, run.last()));
                 Found::Gone(run.last().next())
             }
         }
@@ -342,6 +349,20 @@ impl<D: Disk> Shard<D> {
     pub(super) fn report_misplaced(&mut self) {
         while let Some((segment, _)) = self.misplaced.pop_first() {
             self.note_damage(segment, "a frame was written to another's place");
+        }
+    }
+
+    /// Names the messages of frames that cannot be read, and are another's: those that no limit has removed.
+    pub(super) fn report_skipped(&mut self) {
+        while let Some((segment, id, first, last)) = self.skipped.pop_first() {
+            let Some(channel) = self.channels.get(id) else { continue };
+            let (name, first) = (channel.name.to_string(), first.max(channel.first));
+            if first > last {
+                continue;
+            }
+            let what = "messages are in a frame that cannot be read";
+            let damage = Damage { shard: self.id, segment, channel: id, name, first, last, what };
+            self.damage.push(damage);
         }
     }
 

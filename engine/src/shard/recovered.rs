@@ -322,6 +322,7 @@ impl<D: Disk> Shard<D> {
             reads: ReadQueue::default(),
             misplaced: BTreeSet::new(),
             bad_records: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             waiting: VecDeque::new(),
             answers: Vec::new(),
             lookups: Vec::new(),

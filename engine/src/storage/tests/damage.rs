@@ -188,6 +188,38 @@ fn a_frame_in_anothers_place_is_not_served_as_that() {
     assert!(damage.iter().any(|one| one.segment == SegmentNumber(1)), "{damage:?}");
 }
 
+/// Found by the simulator's rot: a frame that cannot be read, or in whose place another one stands, was told by its segment
+/// only, and nobody knew which messages were gone.
+#[test]
+fn messages_of_a_frame_that_cannot_be_read_are_named_when_they_are_skipped() {
+    for is_another in [false, true] {
+        let store = stopped_store();
+        let path = store.segment(1);
+        let bytes = store.disk.peek(&path).unwrap();
+        let (first, _) = FrameHeader::decode(&bytes[BLOCK_SIZE_BYTES..]).unwrap();
+        let second = BLOCK_SIZE_BYTES + first.length_bytes();
+        let (header, _) = FrameHeader::decode(&bytes[second..]).unwrap();
+        let mut there = vec![0; header.length_bytes()];
+        if is_another {
+            let copied = first.length_bytes().min(there.len());
+            there[..copied].copy_from_slice(&bytes[BLOCK_SIZE_BYTES..][..copied]);
+        }
+        store.overwrite(&path, second as u64, there);
+
+        let group = store.executor.group();
+        let storage = store.executor.block_on(open(&store.disk, &group, &config())).unwrap();
+        assert_eq!(storage.report().damage, []);
+        let inbox = store.executor.block_on(read_from(&storage, &group, CHANNEL, StartAt::First));
+        let read: Vec<_> = inbox.messages.iter().map(|(sequence, ..)| *sequence).collect();
+        let lost: Vec<_> = (1..=MESSAGES as u64).filter(|at| !read.contains(at)).collect();
+        assert_eq!(lost.len(), 10, "{is_another}: a batch");
+        let damage = storage.with(store.shard, |shard| shard.take_damage());
+        let named = damage.iter().filter(|one| one.name == CHANNEL);
+        let named: Vec<_> = named.flat_map(|one| one.first.0..=one.last.0).collect();
+        assert_eq!(named, lost, "{is_another}: {damage:?}");
+    }
+}
+
 /// The same without a checkpoint: replayed from the frames, blocks did not ascend, and the footer could not be made.
 #[test]
 fn a_frame_that_stands_twice_is_replayed_once() {
