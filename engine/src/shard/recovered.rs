@@ -214,6 +214,10 @@ impl Rebuilding {
     fn apply_lost_table(&mut self, table: &Table) {
         for run in table.runs.iter().filter(|run| run.channel.0 != 0 && run.count > 0) {
             let last = run.sequence(run.count - 1);
+            // The channel may have been made in the lost frame: its name stands behind it once more.
+            if let Some(name) = self.names.remove(&run.channel) {
+                self.create(run.channel, &name);
+            }
             let Some(channel) = self.channels.get_mut(run.channel) else { continue };
             if last > channel.last {
                 channel.last = last;

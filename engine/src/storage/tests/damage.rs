@@ -277,3 +277,41 @@ fn a_channels_second_name_counts_where_the_first_is_lost() {
     let bounds = storage.with(shard, |s| s.channel_bounds("first"));
     assert_eq!(bounds, Some((Sequence(1), Sequence(12), 12)));
 }
+
+/// The frame that a channel was made in is lost, and its one message with it. The next frame repeats the table and the
+/// name, but the table was looked at first: the channel had no messages, and the lost one's sequence was given again.
+#[test]
+fn the_sequence_of_a_lost_first_message_is_not_given_again() {
+    let executor = SimExecutor::new(13);
+    let disk = SimDisk::new(executor.runtime(), 13);
+    let group = executor.group();
+    let config = StorageConfig { shard_count: Some(1), ..config() };
+    let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+    let shard = ShardId(0);
+    let publish = |storage: &SimStorage, group: &SimRuntime, channel| {
+        let published = storage.with(shard, |s| s.publish(channel, b"m", group.now())).unwrap();
+        executor.block_on(committed(storage, group, shard, published.index));
+        published.sequence
+    };
+    for channel in ["before", "first", "later", "later"] {
+        publish(&storage, &group, channel);
+    }
+    group.kill();
+    drop(storage);
+    let path = segment_path(shard, SegmentNumber(1));
+    let bytes = disk.peek(&path).unwrap();
+    let name = b"first";
+    let place = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    // All of its one block: header, table, name and message.
+    let block = place - place % BLOCK_SIZE_BYTES;
+    for sector in 0..BLOCK_SIZE_BYTES / 512 {
+        disk.damage_sector(&path, (block + 512 * sector) as u64);
+    }
+
+    let group = executor.group();
+    let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+    let damage = &storage.report().damage;
+    let named = damage.iter().find(|one| one.name == "first");
+    assert_eq!(named.map(|one| (one.first, one.last)), Some((Sequence(1), Sequence(1))));
+    assert_eq!(publish(&storage, &group, "first"), Sequence(2));
+}
