@@ -3,6 +3,8 @@
 //! Recovery says which channels there are and which sequences each has to have. Then each segment that counts is read
 //! from end to end, and each record is checked. What a channel has to have and no whole record brought is missing.
 
+use std::collections::BTreeSet;
+
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Damage, OpenError};
 use crate::limits::ChannelLimitRules;
@@ -82,6 +84,7 @@ async fn verify_shard<D: Disk>(
     for (number, segment) in &shard.segments {
         findings.read(*number, segment, info.frame_size_bytes_max).await;
     }
+    findings.forget_copies();
     findings.damage.retain_mut(|damage| {
         let Some(kept) = shard.kept_channel(damage.channel) else {
             // What channels had that are gone is nobody's loss.
@@ -222,6 +225,26 @@ impl Findings {
                 let channel = (*channel, String::new());
                 self.damage.push(Damage::of_record(self.shard, number, channel, *sequence));
             }
+        }
+    }
+
+    /// Records that are damaged in one place and whole in another cost nothing: the front of their frame was written over
+    /// another one.
+    fn forget_copies(&mut self) {
+        let Self { damage, found, .. } = self;
+        let mut segments = BTreeSet::new();
+        damage.retain(|damage| {
+            let Sequence(sequence) = damage.first;
+            let found = found.get(&damage.channel).filter(|_| damage.channel != ChannelId(0));
+            let is_copy =
+                found.is_some_and(|found| found.missing_of(sequence, sequence).is_empty());
+            if is_copy {
+                segments.insert(damage.segment);
+            }
+            !is_copy
+        });
+        for segment in segments {
+            self.note(segment, "a frame was written to another's place");
         }
     }
 

@@ -27,6 +27,29 @@ impl FoundFrame<'_> {
         self.damaged.is_empty() && !self.is_front_damaged
     }
 
+    /// How far behind the frame's start to go on: behind its end, if its copy stands there. If not, its front may stand in
+    /// the place of a shorter frame, behind which others are whole: then the next header within its length counts.
+    pub(crate) fn step_bytes(&self, bytes: &[u8]) -> usize {
+        let header = self.header;
+        let length = header.length_bytes();
+        let frame = bytes.get(..length).unwrap_or(bytes);
+        let mut blocks = frame.chunks_exact(BLOCK_SIZE_BYTES).enumerate();
+        let copy = blocks.next_back().and_then(|(_, block)| {
+            FrameHeader::decode(block.get(BLOCK_SIZE_BYTES - FRAME_HEADER_BYTES..)?)
+        });
+        if header.blocks == 1 || copy == Some((header, true)) {
+            return length;
+        }
+        let is_ours = |other: &FrameHeader| {
+            other.segment == header.segment && other.generation == header.generation
+        };
+        let mut others = frame.chunks_exact(BLOCK_SIZE_BYTES).enumerate().skip(1);
+        let next = others.find(|(_, block)| {
+            FrameHeader::decode(block).is_some_and(|(other, is_copy)| is_ours(&other) && !is_copy)
+        });
+        next.map_or(length, |(at, _)| at * BLOCK_SIZE_BYTES)
+    }
+
     /// The table of the frame before, if this one repeats it.
     pub(crate) fn previous_table(&self) -> Option<Table> {
         let count = Table::record_count(self.previous_table)?;

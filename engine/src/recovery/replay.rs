@@ -144,11 +144,11 @@ fn scan_frame(
 ) -> usize {
     match frame_at(bytes, segment.number, segment.generation) {
         FrameAt::Whole(found) => {
-            let length = found.header.length_bytes();
+            let step = found.step_bytes(bytes);
             let block =
                 u32::try_from(position / BLOCK_SIZE_BYTES as u64).expect("segments are small");
             frames.push(replay_frame(&found, (segment.number, block)));
-            length
+            step
         }
         FrameAt::Partial | FrameAt::None => {
             next_frame(bytes, segment.number, segment.generation).unwrap_or(usable).min(usable)
@@ -242,7 +242,7 @@ pub(crate) async fn rebuild_footer<F: DiskFile>(
                 runs.push(Run { frame: number, ..run });
             }
         }
-        at += found.header.length_bytes();
+        at += found.step_bytes(rest);
     }
     let mut writer = FooterWriter::default();
     for (channel, runs) in channels {
