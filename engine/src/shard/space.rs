@@ -276,8 +276,8 @@ impl<D: Disk> Shard<D> {
     }
 
     /// Segments whose messages are all gone and whose state records are dead: behind the older checkpoint. Their files
-    /// become spare ones.
-    pub(crate) fn collect_dead(&mut self, now: Now) {
+    /// become spare ones. How many of them had messages.
+    pub(crate) fn collect_dead(&mut self, now: Now) -> u64 {
         if self.log.finished().is_none() {
             self.log_trims_lazily(now);
             self.note_emptied();
@@ -293,14 +293,17 @@ impl<D: Disk> Shard<D> {
         let dead = self.segments.iter().filter(|(_, segment)| is_dead(segment));
         let dead = dead.map(|(number, _)| *number);
         let dead: Vec<_> = dead.filter(|number| !self.is_being_clustered(*number)).collect();
+        let mut emptied_count = 0;
         for number in dead {
             let segment = self.segments.remove(&number).expect("listed just now");
+            emptied_count += u64::from(segment.record_bytes > 0);
             self.tail.forget_segment(number);
             self.history.forget_segment(number);
             self.footers.forget(number);
             self.spare.push((number, segment.file));
         }
         self.collect_replaced();
+        emptied_count
     }
 
     /// Whether segments wait only for a checkpoint to be dead.

@@ -16,9 +16,10 @@
 //!   write to the file carries earlier ones with it, as a journal does.
 //! - **Errors** ([`Faults`]): a failed write leaves any of its sectors written; a short one, a prefix; after a failed
 //!   sync what it should have covered counts as clean and is lost at the next crash. No space: nothing was written.
-//! - **Rot** ([`SimDisk::flip_bit`], [`SimDisk::damage_sector`]): bytes at rest change; the disk does not notice.
+//! - **Rot** ([`SimDisk::flip_bit`], [`SimDisk::damage_sector`], [`SimDisk::misdirect`]): bytes at rest change, or are
+//!   those of another place, whose writer missed; the disk does not notice.
 //!
-//! Not modelled: writes to a wrong place, a flush that lies, old versions that come back, damage to names.
+//! Not modelled: a flush that lies, old versions that come back, damage to names.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -130,6 +131,23 @@ impl SimDisk {
     pub fn damage_sector(&self, path: &str, position: u64) {
         let start = position - position % SECTOR_SIZE_BYTES as u64;
         self.damage(path, start, SECTOR_SIZE_BYTES, |bytes, random| random.fill(bytes));
+    }
+
+    /// A write went to a wrong place: a block at `to` holds at rest what the block at `from` holds. `to` grows no longer.
+    ///
+    /// # Panics
+    /// If there is nothing in one of the places.
+    pub fn misdirect(&self, from: (&str, u64), to: (&str, u64)) {
+        let start = |position: u64| position - position % BLOCK_SIZE_BYTES as u64;
+        let written = {
+            let world = &mut *self.world.borrow_mut();
+            let file = world.names().file(from.0).expect("what is written has a file");
+            world.content(file).read(start(from.1), BLOCK_SIZE_BYTES)
+        };
+        assert!(!written.is_empty(), "{} ends before {}", from.0, from.1);
+        self.damage(to.0, start(to.1), written.len(), |bytes, _| {
+            bytes.copy_from_slice(&written[..bytes.len()]);
+        });
     }
 
     fn damage(

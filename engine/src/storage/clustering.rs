@@ -88,6 +88,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 {
                     self.runtime.sleep(PAUSE_MIN).await;
                 }
+                self.statistics.borrow_mut().clustered_count += 1;
             }
             Err(stop) => {
                 // Its header says that it is nothing; what cannot be removed now is found at the next open.

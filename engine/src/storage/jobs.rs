@@ -240,10 +240,11 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     async fn write_checkpoint(self: &Rc<Self>, at: usize, work: CheckpointWork) {
         let result = self.try_checkpoint(self.ids[at], &work).await;
         let is_written = result.is_ok();
-        self.with_shard(at, |shard| {
+        let emptied_count = self.with_shard(at, |shard| {
             shard.checkpoint_written(work.number, work.as_of, is_written);
-            shard.collect_dead(self.runtime.now());
+            shard.collect_dead(self.runtime.now())
         });
+        self.statistics.borrow_mut().emptied_count += emptied_count;
         // A full disk only means a longer recovery; anything else is the end of the log.
         if result.as_ref().is_err_and(|error| !is_full(error)) {
             self.note(at, result);

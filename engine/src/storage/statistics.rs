@@ -27,6 +27,10 @@ pub struct DiskStatistics {
     pub failed_count: u64,
     /// Reads of frames and footers that were not in memory.
     pub history_reads: u64,
+    /// Segments that came of rewriting others.
+    pub clustered_count: u64,
+    /// Segments that limits have emptied, whose space is used again.
+    pub emptied_count: u64,
 }
 
 impl Default for Distribution {
@@ -100,6 +104,8 @@ impl DiskStatistics {
         self.bytes.merge(&other.bytes);
         self.failed_count += other.failed_count;
         self.history_reads += other.history_reads;
+        self.clustered_count += other.clustered_count;
+        self.emptied_count += other.emptied_count;
     }
 }
 
@@ -126,8 +132,10 @@ mod tests {
         other.records.add(7);
         other.failed_count = 1;
         (one.history_reads, other.history_reads) = (2, 3);
+        (one.clustered_count, other.clustered_count) = (1, 4);
+        (one.emptied_count, other.emptied_count) = (6, 1);
         one.merge(&other);
-        assert_eq!(one.history_reads, 5);
+        assert_eq!((one.history_reads, one.clustered_count, one.emptied_count), (5, 5, 7));
         assert_eq!((one.records.count(), one.records.sum(), one.failed_count), (2, 12, 1));
     }
 }

@@ -300,3 +300,22 @@ fn rot_changes_bytes_at_rest() {
     assert_eq!(found[1024..], expected[1024..]);
     assert_eq!(found[..512], expected[..512]);
 }
+
+#[test]
+fn a_misdirected_write_lands_in_anothers_place() {
+    let (executor, disk, mut random) = world(1);
+    let (bytes, others) = (pattern(1, 3), pattern(2, 2));
+    executor.block_on(async {
+        drop(durable_file(&disk, "log", &bytes).await);
+        drop(durable_file(&disk, "other", &others).await);
+    });
+    let block = usize::try_from(BLOCK).unwrap();
+    disk.misdirect(("log", BLOCK + 5), ("other", 7));
+    let expected = [&bytes[block..2 * block], &others[block..]].concat();
+    assert_eq!(disk.peek("other").unwrap(), expected);
+    // Within one file too; the place that it was written for is as it was.
+    disk.misdirect(("log", 0), ("log", 2 * BLOCK));
+    let disk = disk.crash(&mut random);
+    assert_eq!(disk.peek("log").unwrap(), [&bytes[..2 * block], &bytes[..block]].concat());
+    assert_eq!(disk.peek("other").unwrap(), expected);
+}

@@ -20,6 +20,7 @@ fn scattered_messages_come_together_and_stay_after_a_restart() {
     world.idle(&storage, &group, 10_000);
     let count = clustered(&storage);
     assert!(count > 0);
+    assert!(storage.statistics().clustered_count >= count as u64);
     world.check(&storage, &group);
     world.stop(&group, storage);
     let (group, storage) = world.open();
