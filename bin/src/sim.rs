@@ -34,25 +34,19 @@ fn replay(plan: SimPlan) -> ExitCode {
 /// Many seeds, from 0.
 fn run_all(options: &SimOptions) -> ExitCode {
     let started = now();
-    let mut total =
-        Outcome { operations: 0, crashes: 0, acked: 0, delivered: 0, trace_hash: 0, disk_hash: 0 };
+    let mut total = Outcome::default();
     for seed in 0..options.seeds {
         match run(SimPlan { seed, steps: options.steps, faults: options.faults }, None) {
             Ok(outcome) => {
-                total.operations += outcome.operations;
-                total.crashes += outcome.crashes;
-                total.acked += outcome.acked;
+                total.add(&outcome);
             }
             Err(violation) => return fail(violation, options.is_shrinking),
         }
     }
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "{} seeds, {} operations, {} crashes, {} messages acked, {:.1} seeds/s",
+        "{} seeds, {total}, {:.1} seeds/s",
         options.seeds,
-        total.operations,
-        total.crashes,
-        total.acked,
         options.seeds as f64 / seconds.max(f64::MIN_POSITIVE)
     );
     ExitCode::SUCCESS

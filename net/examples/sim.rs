@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use weirlog_net::sim::{FaultKinds, SimPlan, run};
+use weirlog_net::sim::{FaultKinds, Outcome, SimPlan, run};
 
 fn main() -> ExitCode {
     let mut numbers = std::env::args().skip(1).map(|word| word.parse());
@@ -11,12 +11,16 @@ fn main() -> ExitCode {
         eprintln!("usage: sim SEEDS STEPS");
         return ExitCode::FAILURE;
     };
+    let mut total = Outcome::default();
     for seed in 0..seeds {
-        if let Err(violation) = run(SimPlan { seed, steps, faults: FaultKinds::all() }, None) {
-            eprintln!("weirlog: {violation}");
-            return ExitCode::FAILURE;
+        match run(SimPlan { seed, steps, faults: FaultKinds::all() }, None) {
+            Ok(outcome) => total.add(&outcome),
+            Err(violation) => {
+                eprintln!("weirlog: {violation}");
+                return ExitCode::FAILURE;
+            }
         }
     }
-    println!("{seeds} seeds keep all promises");
+    println!("{seeds} seeds keep all promises: {total}");
     ExitCode::SUCCESS
 }

@@ -13,6 +13,7 @@ mod client;
 mod faults;
 mod model;
 mod network;
+mod rot;
 mod server;
 mod shrink;
 #[cfg(test)]
@@ -57,7 +58,7 @@ impl fmt::Display for SimPlan {
 }
 
 /// What a run without violation did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Requests, publishes and acks of clients.
     pub operations: u64,
@@ -67,10 +68,40 @@ pub struct Outcome {
     pub acked: u64,
     /// Messages that subscribers got.
     pub delivered: u64,
+    /// Segments that came of rewriting others.
+    pub clustered: u64,
+    /// Segments that limits emptied and whose space was used again.
+    pub emptied: u64,
+    /// Places where bytes changed at rest.
+    pub rotted: u64,
     /// A hash over all events, in order.
     pub trace_hash: u64,
     /// A hash over all that is on the disk in the end.
     pub disk_hash: u64,
+}
+
+impl Outcome {
+    /// Counts another run too, but for its hashes.
+    pub fn add(&mut self, other: &Self) {
+        self.operations += other.operations;
+        self.crashes += other.crashes;
+        self.acked += other.acked;
+        self.delivered += other.delivered;
+        self.clustered += other.clustered;
+        self.emptied += other.emptied;
+        self.rotted += other.rotted;
+    }
+}
+
+/// What it did, in words.
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} operations, {} crashes, {} messages acked, {} segments clustered, {} emptied by limits, {} places rotten",
+            self.operations, self.crashes, self.acked, self.clustered, self.emptied, self.rotted
+        )
+    }
 }
 
 /// A broken promise. `Display` is one line.
@@ -111,6 +142,8 @@ struct World {
     lag_us_max: Rc<Cell<u64>>,
     /// Most messages are no larger: in some runs segments fill and roll.
     padding_bytes_max: usize,
+    /// Whether bytes have changed at rest.
+    has_rotted: Cell<bool>,
     faults: FaultKinds,
     log: Option<Log>,
 }
@@ -162,6 +195,7 @@ impl World {
     /// A connection to the server, with the number of its process; none: nobody listens.
     fn connect(&self, rng: &mut Rng) -> Option<(Rc<Connection>, u64)> {
         let server = self.server.borrow().clone().filter(|server| server.is_listening())?;
+        self.hear_damage(&server);
         self.connections_count.set(self.connections_count.get() + 1);
         let connection =
             Connection::new(self.connections_count.get(), rng.fork(), self.lag_us_max.clone());

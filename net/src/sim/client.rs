@@ -84,6 +84,8 @@ pub(super) struct Client {
     pinged_at: Monotonic,
     /// A reader of all channels: it takes no part in anything else.
     is_auditor: bool,
+    /// How often state was lost that the client has taken note of.
+    state_losses: u64,
 }
 
 impl Client {
@@ -104,6 +106,7 @@ impl Client {
             disturbed_at: Monotonic(0),
             pinged_at: Monotonic(0),
             is_auditor,
+            state_losses: 0,
         }
     }
 
@@ -185,6 +188,11 @@ impl Client {
         };
         let number = connection.number;
         self.log(|| format!("opens connection {number}"));
+        let state_losses = self.world.model.borrow().state_losses();
+        if std::mem::replace(&mut self.state_losses, state_losses) < state_losses {
+            self.log(|| "starts anew: the server lost state".to_owned());
+            self.forget_registration();
+        }
         let is_other_life =
             self.subscriptions.values().any(|subscription| subscription.life != life);
         if is_other_life {

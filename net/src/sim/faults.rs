@@ -35,6 +35,8 @@ pub enum FaultKind {
     Cores,
     /// Channels have limits.
     Limits,
+    /// Bytes change at rest, or are another place's, in one run of eight.
+    Rot,
 }
 
 /// Some kinds of trouble.
@@ -48,7 +50,7 @@ pub struct UnknownFault(String);
 
 impl FaultKind {
     /// All, in the order of their bits.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Power,
         Self::Kill,
         Self::Stop,
@@ -62,6 +64,7 @@ impl FaultKind {
         Self::Stalls,
         Self::Cores,
         Self::Limits,
+        Self::Rot,
     ];
 
     /// The name on the command line.
@@ -81,12 +84,15 @@ impl FaultKind {
             Self::Stalls => "stalls",
             Self::Cores => "cores",
             Self::Limits => "limits",
+            Self::Rot => "rot",
         }
     }
 
     /// How often the workload does it, in thousandths of its rounds; 0: it is no event of the workload.
     pub(super) fn per_mille(self) -> u32 {
         match self {
+            // Few runs have it.
+            Self::Rot => 80,
             Self::Cuts => 40,
             Self::Power => 30,
             Self::Kill => 20,

@@ -3,6 +3,7 @@
 //! The model never guesses what the server did with a request whose answer was lost: it then expects less.
 
 mod audit;
+mod damage;
 mod finish;
 mod group;
 
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weirlog_engine::types::{ChannelLimits, Monotonic, Timestamp};
 
 use crate::stan::wire::MsgProto;
+use damage::Losses;
 pub(super) use group::{Group, Left, Start, SubscriptionKey};
 
 /// Names a [`Group`].
@@ -39,6 +41,8 @@ pub(super) struct Seen {
 #[derive(Debug, Clone, Copy)]
 struct Life {
     ended: Option<(Monotonic, bool)>,
+    /// What is acked while it closes is as sure as before a kill, from then on.
+    closing: Option<Monotonic>,
 }
 
 /// What happened so far. See the module.
@@ -66,6 +70,7 @@ pub(super) struct Model {
     clock_steps_ms: u64,
     /// Whether the wall clock has jumped so far that the age of messages does not follow it.
     is_clock_doubted: bool,
+    losses: Losses,
     violation: Option<String>,
     pub(super) acked_count: u64,
     pub(super) delivered_count: u64,
@@ -97,7 +102,7 @@ impl Model {
 
     /// A server process begins; returns its number.
     pub(super) fn life_begins(&mut self) -> u64 {
-        self.lives.push(Life { ended: None });
+        self.lives.push(Life { ended: None, closing: None });
         self.life()
     }
 
@@ -105,6 +110,13 @@ impl Model {
     pub(super) fn life_ends(&mut self, now: Monotonic, is_clean: bool) {
         if let Some(life) = self.lives.last_mut() {
             life.ended.get_or_insert((now, is_clean));
+        }
+    }
+
+    /// It is about to be stopped, and to find bytes changed when it comes back.
+    pub(super) fn life_closes(&mut self, now: Monotonic) {
+        if let Some(life) = self.lives.last_mut() {
+            life.closing = Some(now);
         }
     }
 
@@ -125,10 +137,11 @@ impl Model {
             return false;
         }
         let index = usize::try_from(life).unwrap_or(usize::MAX).wrapping_sub(1);
-        match self.lives.get(index).and_then(|life| life.ended) {
+        let Some(life) = self.lives.get(index) else { return true };
+        match life.ended {
             None => true,
-            Some((_, true)) => true,
-            Some((ended, false)) => ended >= sure,
+            Some((_, true)) if life.closing.is_none_or(|closing| at < closing) => true,
+            Some((ended, _)) => ended >= sure,
         }
     }
 

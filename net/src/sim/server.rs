@@ -9,10 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use fastrand::Rng;
-use weirlog_engine::error::OpenError;
+use weirlog_engine::error::{Damage, OpenError};
 use weirlog_engine::runtime::{Doorbell, Runtime};
 use weirlog_engine::sim::{SimDisk, SimRuntime};
-use weirlog_engine::storage::{ChannelSlots, Storage, StorageConfig, open_store};
+use weirlog_engine::storage::{ChannelSlots, DiskStatistics, Storage, StorageConfig, open_store};
 use weirlog_engine::types::{Monotonic, Now, ShardId};
 
 use super::network::{Connection, Pipe};
@@ -49,6 +49,8 @@ pub(super) struct Server {
     rng: RefCell<Rng>,
     /// Why it does not run.
     failure: RefCell<Option<String>>,
+    /// Damage that recovery reports, to be heard of before anybody connects.
+    found: RefCell<Vec<Damage>>,
     is_stopping: Cell<bool>,
     /// Cores that are still closing.
     stopping_count: Cell<usize>,
@@ -87,6 +89,7 @@ impl Server {
             turn: Cell::new(0),
             rng: RefCell::new(Rng::with_seed(plan.seed)),
             failure: RefCell::default(),
+            found: RefCell::default(),
             is_stopping: Cell::new(false),
             stopping_count: Cell::new(0),
         });
@@ -132,9 +135,7 @@ impl Server {
         plan: &ServerPlan,
         links: Links,
     ) {
-        if let Some(damage) = storage.report().damage.first() {
-            self.fail(format!("recovery reports damage: {damage:?}"));
-        }
+        self.found.borrow_mut().extend(storage.report().damage.iter().cloned());
         let seed = plan.seed.wrapping_add(u64::from(own.0) + 1);
         let core = Core::new(plan.net.clone(), own, plan.core_count, storage, seed);
         let edge = Rc::new(Edge {
@@ -160,6 +161,22 @@ impl Server {
     /// Why it does not run, if so.
     pub(super) fn failure(&self) -> Option<String> {
         self.failure.borrow().clone()
+    }
+
+    /// Damage that recovery has reported since the last call.
+    pub(super) fn take_found(&self) -> Vec<Damage> {
+        self.found.take()
+    }
+
+    /// What its commits, reads and other work on the disk came to.
+    pub(super) fn statistics(&self) -> DiskStatistics {
+        let mut statistics = DiskStatistics::default();
+        for edge in &self.edges {
+            if let Some(edge) = &*edge.borrow() {
+                statistics.merge(&edge.core.borrow().storage().statistics());
+            }
+        }
+        statistics
     }
 
     /// What its cores had to tell since the last call.

@@ -1,14 +1,20 @@
 //! Seeds, and that a seed is a run.
 
-use super::{FaultKinds, SimPlan, run};
+use super::{FaultKinds, Outcome, SimPlan, run};
 
 #[test]
 fn a_hundred_seeds_keep_all_promises() {
+    let mut total = Outcome::default();
     for seed in 0..100 {
-        if let Err(violation) = run(SimPlan { seed, steps: 400, faults: FaultKinds::all() }, None) {
-            panic!("{violation}");
+        match run(SimPlan { seed, steps: 400, faults: FaultKinds::all() }, None) {
+            Ok(outcome) => total.add(&outcome),
+            Err(violation) => panic!("{violation}"),
         }
     }
+    // What never happens is not tested.
+    assert!(total.clustered > 0, "{total}");
+    assert!(total.emptied > 0, "{total}");
+    assert!(total.rotted > 0, "{total}");
 }
 
 #[test]

@@ -39,6 +39,8 @@ impl Run {
     fn strike(&mut self, kind: FaultKind) -> Result<(), String> {
         match kind {
             FaultKind::Power | FaultKind::Kill | FaultKind::Stop => self.interrupt(kind),
+            // A disk that rots fails in no other way: what is lost is known exactly.
+            FaultKind::WriteErrors | FaultKind::ReadErrors if self.is_rotting() => Ok(()),
             FaultKind::WriteErrors => self.fail_writes(),
             FaultKind::ReadErrors => self.fail_reads(),
             FaultKind::FullDisk => self.fill_disk(),
@@ -52,6 +54,7 @@ impl Run {
                 Ok(())
             }
             FaultKind::Lag => self.lag(),
+            FaultKind::Rot => self.rot(),
             FaultKind::Stalls | FaultKind::Cores | FaultKind::Limits => Ok(()),
         }
     }
@@ -103,7 +106,7 @@ impl Run {
         }
     }
 
-    fn end_server(&mut self, kind: FaultKind) -> Result<(), String> {
+    pub(super) fn end_server(&mut self, kind: FaultKind) -> Result<(), String> {
         self.crashes += 1;
         match kind {
             FaultKind::Stop => return self.stop_server(),

@@ -56,6 +56,10 @@ pub(super) struct Run {
     /// How many times rarer trouble is: in some runs much happens between two blows.
     pub(super) calm: u32,
     pub(super) crashes: u64,
+    /// Places where bytes changed at rest, each with its file.
+    pub(super) rotted: Vec<String>,
+    clustered: u64,
+    emptied: u64,
 }
 
 /// Runs one seed to its end.
@@ -64,7 +68,7 @@ pub(super) struct Run {
 /// The first promise that was broken.
 pub fn run(plan: SimPlan, log: Option<Log>) -> Result<Outcome, Violation> {
     let mut run = Run::new(plan, log);
-    let what = match run.work().and_then(|()| run.drain()) {
+    let what = match run.work().and_then(|()| run.rot()).and_then(|()| run.drain()) {
         Ok(()) => return Ok(run.outcome()),
         Err(what) => what,
     };
@@ -105,6 +109,7 @@ impl Run {
             is_slow_until: Cell::new(Monotonic(0)),
             lag_us_max: Rc::default(),
             padding_bytes_max: [100, 100, 1_000, 5_000][rng.usize(..4)],
+            has_rotted: Cell::new(false),
             faults: plan.faults,
             log,
         });
@@ -125,6 +130,9 @@ impl Run {
             limits: ChannelLimitRules::new(NO_LIMITS, rules),
             tuning,
             crashes: 0,
+            rotted: Vec::new(),
+            clustered: 0,
+            emptied: 0,
         };
         for number in 0..run.rng.usize(2..=5) {
             run.add_client(format!("c{number}"), false);
@@ -188,6 +196,9 @@ impl Run {
         let now = self.world.runtime.now().mono;
         self.world.model.borrow_mut().life_ends(now, is_clean);
         if let Some(server) = self.world.server.borrow_mut().take() {
+            let statistics = server.statistics();
+            self.clustered += statistics.clustered_count;
+            self.emptied += statistics.emptied_count;
             server.kill();
         }
     }
@@ -212,11 +223,15 @@ impl Run {
             {
                 return Err(format!("the server does not start: {reason}"));
             }
+            self.world.hear_damage(&server);
             for notice in server.take_notices() {
                 self.world.log(|| format!("notice {notice:?}"));
                 match notice {
                     Notice::SlowConsumer { .. } | Notice::Shed { .. } => {}
                     Notice::LogFinished { .. } | Notice::Damage(_) if is_disk_failing => {}
+                    Notice::Damage(damage) if self.has_rotted() => {
+                        self.world.model.borrow_mut().told(&damage);
+                    }
                     other => return Err(format!("{other:?}")),
                 }
             }
@@ -303,6 +318,10 @@ impl Run {
         let now = self.world.runtime.now();
         let found = self.executor.block_on(verify(&self.disk, now));
         let found = found.map_err(|error| format!("nobody can look at the store: {error}"))?;
+        if self.has_rotted() {
+            self.world.model.borrow_mut().check_verified(&found);
+            return self.pass(Duration::ZERO);
+        }
         match found.damage.first() {
             None if found.missing == 0 => Ok(()),
             damage => Err(format!("{} messages are missing, damage {damage:?}", found.missing)),
@@ -345,6 +364,9 @@ impl Run {
             crashes: self.crashes,
             acked: model.acked_count,
             delivered: model.delivered_count,
+            clustered: self.clustered,
+            emptied: self.emptied,
+            rotted: self.rotted.len() as u64,
             trace_hash: self.executor.trace_hash(),
             disk_hash: hasher.finish(),
         }

@@ -41,6 +41,9 @@ impl Model {
 
     /// Whether a limit may have removed a message by now, as far as is known outside.
     pub(in crate::sim) fn may_be_gone(&self, channel: &str, sequence: u64, now: Monotonic) -> bool {
+        if self.is_lost(channel, sequence) {
+            return true;
+        }
         let Some(limits) = self.limits.get(channel) else { return false };
         let published = self.published_counts.get(channel).copied().unwrap_or(0);
         if limits.messages_max > 0 && sequence + limits.messages_max <= published {
@@ -72,7 +75,7 @@ impl Model {
         let last = seen_last.unwrap_or(0);
         let first = found.keys().next().copied().unwrap_or(last + 1);
         for sequence in first..=last {
-            if !found.contains_key(&sequence) {
+            if !found.contains_key(&sequence) && !self.is_lost(name, sequence) {
                 return Err(format!("channel {name}, sequence {sequence}: it cannot be read"));
             }
         }
@@ -88,7 +91,7 @@ impl Model {
         now: Monotonic,
     ) -> Result<(), String> {
         let limits = self.limits.get(name).copied().unwrap_or(NO_LIMITS);
-        let count = last + 1 - first;
+        let count = last + 1 - first - self.lost_count(name, first, last);
         if limits.messages_max > 0 && count > limits.messages_max {
             let max = limits.messages_max;
             return Err(format!("channel {name}: {count} messages are kept, {max} are allowed"));
@@ -99,7 +102,7 @@ impl Model {
         for (sequence, seen) in channel {
             let Some(publish) = self.publishes.get(&seen.payload) else { continue };
             if *sequence < first && *sequence > by_count {
-                if !self.may_be_expired(&limits, publish, now) {
+                if !self.may_be_expired(&limits, publish, now) && !self.is_lost(name, *sequence) {
                     return Err(format!(
                         "channel {name}, sequence {sequence}: no limit removes it, and it is gone"
                     ));
@@ -134,7 +137,8 @@ impl Model {
                 && !self.may_be_expired(&limits, publish, now)
                 && self.lower_bound(publish, &seen) >= first
         };
-        match self.publishes.iter().find(lost) {
+        // Which message of those that damage names is which, nobody can say who has not seen it.
+        match self.publishes.iter().filter(lost).nth(self.unseen_lost_count(name)) {
             Some((payload, _)) => Err(format!("channel {name}: {payload:?} was acked and is lost")),
             None => Ok(()),
         }

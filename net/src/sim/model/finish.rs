@@ -127,11 +127,16 @@ impl Model {
     pub(in crate::sim) fn unread(&self) -> usize {
         let read: BTreeSet<&str> =
             self.audited.values().flat_map(BTreeMap::values).map(String::as_str).collect();
-        let is_unread = |(payload, publish): &(&String, &Publish)| {
-            publish.acked_at.is_some()
-                && !self.limits.contains_key(&publish.channel)
-                && !read.contains(payload.as_str())
-        };
-        self.publishes.iter().filter(is_unread).count()
+        let mut unread: BTreeMap<&str, usize> = BTreeMap::new();
+        for (payload, publish) in &self.publishes {
+            let channel = publish.channel.as_str();
+            let is_kept = publish.acked_at.is_some() && !self.limits.contains_key(channel);
+            if is_kept && !read.contains(payload.as_str()) {
+                *unread.entry(channel).or_default() += 1;
+            }
+        }
+        let left =
+            |(channel, count): (&str, usize)| count.saturating_sub(self.unread_lost_count(channel));
+        unread.into_iter().map(left).sum()
     }
 }

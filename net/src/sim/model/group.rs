@@ -212,6 +212,17 @@ impl Model {
         }
     }
 
+    /// State is lost: nothing is expected of what there was, and a durable of a name that was used may be the old one.
+    pub(super) fn retire_all(&mut self) {
+        for index in 0..self.groups.len() {
+            self.retire(index);
+            let key = &self.groups[index].key;
+            if matches!(key, SubscriptionKey::Durable { .. }) {
+                self.doubted.insert(key.clone());
+            }
+        }
+    }
+
     /// The durables of `client`, and durable groups it made, that exist and have nobody.
     pub(in crate::sim) fn deserted(&self, client: &str) -> Vec<(SubscriptionKey, String)> {
         let is_deserted = |group: &&Group| {
