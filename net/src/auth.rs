@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use nkey::UserKey;
 use secret::{Compared, Secret};
-use serde::Deserialize;
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 
 pub use change::Login;
 pub use nkey::nonce;
@@ -241,7 +241,8 @@ impl Authorization {
                 Ok(Decision::Known(user.identity.clone()))
             }
             Claim::Key(key) => {
-                self.decide_by_key(key, &credentials.sig, proof.nonce).map(Decision::Known)
+                let signature = credentials.sig.as_deref().unwrap_or_default();
+                self.decide_by_key(key, signature, proof.nonce).map(Decision::Known)
             }
             Claim::Token(token, given) => compared(token, given, &self.token_identity),
             Claim::User(name) => {
@@ -312,24 +313,62 @@ fn compared(secret: &Secret, given: &str, identity: &Identity) -> Result<Decisio
 }
 
 /// What a client says in CONNECT about who it is. It lives as long as the decision takes.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 pub struct Credentials {
     user: Option<String>,
     pass: Option<String>,
     auth_token: Option<String>,
     nkey: Option<String>,
-    sig: String,
+    sig: Option<String>,
 }
 
 impl Credentials {
-    /// Reads them from the JSON of a CONNECT. Empty is the same as missing: clients send empty fields.
+    /// Reads them from the JSON of a CONNECT, as [`Connect`](crate::info::Connect) reads the rest of it. Empty is the
+    /// same as missing: clients send empty fields.
     #[must_use]
     pub fn parse(json: &[u8]) -> Option<Self> {
-        let mut credentials: Self = serde_json::from_slice(json).ok()?;
+        let mut credentials = Self::default();
+        let mut input = serde_json::Deserializer::from_slice(json);
+        input.deserialize_any(Said(&mut credentials)).and_then(|()| input.end()).ok()?;
         credentials.user = credentials.user.filter(|text| !text.is_empty());
         credentials.auth_token = credentials.auth_token.filter(|text| !text.is_empty());
         credentials.nkey = credentials.nkey.filter(|text| !text.is_empty());
         Some(credentials)
+    }
+}
+
+/// Takes what a CONNECT says about who its client is.
+struct Said<'a>(&'a mut Credentials);
+
+impl<'de> Visitor<'de> for Said<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        let Self(credentials) = self;
+        while let Some(key) = map.next_key::<String>()? {
+            let field = match key.to_ascii_lowercase().as_str() {
+                "user" => &mut credentials.user,
+                "pass" => &mut credentials.pass,
+                "auth_token" => &mut credentials.auth_token,
+                "nkey" => &mut credentials.nkey,
+                "sig" => &mut credentials.sig,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if let Some(text) = map.next_value()? {
+                *field = Some(text);
+            }
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,9 @@ use crate::nats::op::Op;
 /// A line of ours that is sent may be this long in a trace: an INFO has its place, more is cut.
 const SENT_LINE_BYTES_MAX: usize = 4096;
 
+/// Keys of a CONNECT that prove who a client is; a key counts in any case.
+const SECRETS: [&str; 4] = ["pass", "auth_token", "jwt", "sig"];
+
 /// What is told. Each switch stands for itself, as in the reference.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Details {
@@ -75,8 +78,8 @@ fn without_secrets(json: &[u8]) -> String {
     let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(json) else {
         return String::new();
     };
-    for secret in ["pass", "auth_token", "jwt", "sig"] {
-        if let Some(value) = fields.get_mut(secret) {
+    for (key, value) in &mut fields {
+        if SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(key)) {
             *value = "[REDACTED]".into();
         }
     }
@@ -140,6 +143,8 @@ mod tests {
         let shown = said(&Op::Connect(json));
         assert!(shown.contains("ann"), "{shown}");
         assert!(!shown.contains("53cret"), "{shown}");
+        let shown = said(&Op::Connect(br#"{"PASS":"53cret","Auth_Token":"53cret"}"#));
+        assert!(!shown.contains("53cret"), "keys count in any case: {shown}");
         assert_eq!(said(&Op::Connect(b"{\"pass\":\"53cret\"")), "[CONNECT ]");
     }
 

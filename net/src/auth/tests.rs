@@ -66,6 +66,25 @@ fn who_says_nothing_is_the_no_auth_user_and_who_lies_is_nobody() {
     assert!(who(&authorization, r#"{"auth_token":"x"}"#).is_err());
 }
 
+/// A client that wrote `"sig":null`, or its name under `User`, was let in nowhere: the rest of CONNECT is read with keys
+/// in any case, the last of several counts, and null says nothing.
+#[test]
+fn credentials_are_read_as_the_rest_of_connect_is() {
+    let spec = AuthorizationSpec { users: vec![user("a", None)], ..AuthorizationSpec::default() };
+    let authorization = Authorization::new(&spec).unwrap();
+    for right in [
+        r#"{"user":"a","pass":"a-pw","sig":null,"nkey":null}"#,
+        r#"{"User":"a","PASS":"a-pw"}"#,
+        r#"{"user":"b","pass":"b-pw","user":"a","pass":"a-pw"}"#,
+        r#"{"user":"a","pass":"a-pw","pass":null}"#,
+    ] {
+        assert_eq!(who(&authorization, right), Ok(None), "{right}");
+    }
+    assert_eq!(who(&authorization, "null"), Err(Violation));
+    assert!(Credentials::parse(br#"{"user":1}"#).is_none());
+    assert!(Credentials::parse(br#"{"user":"a"} x"#).is_none());
+}
+
 #[test]
 fn specs_without_meaning_are_refused() {
     let refusal = |change: fn(&mut AuthorizationSpec)| {
