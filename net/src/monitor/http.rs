@@ -110,6 +110,10 @@ impl Request {
             .strip_prefix("http://")
             .map_or(target, |rest| rest.find('/').map_or("/", |at| rest.split_at(at).1));
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if !path.starts_with('/') {
+            let text = "the request's target is no path";
+            return ParsedHead::Refused(Response::text(Status::BadRequest, text));
+        }
         let value_of = |name: &str| {
             let mut found = head.headers.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
             found.next().map(|header| String::from_utf8_lossy(header.value).to_ascii_lowercase())
@@ -247,6 +251,9 @@ mod tests {
     #[test]
     fn what_is_no_request_is_refused() {
         assert_eq!(refusal("POST /varz HTTP/1.1\r\n\r\n"), Status::NotAllowed);
+        for target in ["*", "varz", "%2Fvarz", "https://h/varz"] {
+            assert_eq!(refusal(&format!("GET {target} HTTP/1.1\r\n\r\n")), Status::BadRequest);
+        }
         assert_eq!(refusal("\x16\x03\x01 what?\r\n\r\n"), Status::BadRequest);
         assert_eq!(refusal(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(9_000))), Status::TooLarge);
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(65));
