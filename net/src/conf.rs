@@ -18,6 +18,7 @@ mod tests;
 pub use error::{ConfError, Problem};
 pub use parse::{Outside, SIZE_BYTES_MAX, parse};
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -32,13 +33,23 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.file, self.line)
+        write!(formatter, "{}:{}", in_one_line(&self.file), self.line)
     }
 }
 
 impl fmt::Debug for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A name out of a file as it can stand in a line of a log: a string in double quotes may hold line feeds.
+#[must_use]
+pub fn in_one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.escape_debug().to_string().into()
+    } else {
+        text.into()
     }
 }
 

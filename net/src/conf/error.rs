@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Place;
+use super::{Place, in_one_line};
 
 /// A file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,7 @@ pub enum Problem {
         max_bytes: usize,
     },
     /// The file is not there, or is not text.
-    #[error("cannot read {}: {reason}", file.display())]
+    #[error("cannot read {}: {reason}", in_one_line(&file.to_string_lossy()))]
     Unreadable {
         /// The file.
         file: PathBuf,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use weirlog_net::auth::AuthError;
-use weirlog_net::conf::{ConfError, Entry, Place};
+use weirlog_net::conf::{ConfError, Entry, Place, in_one_line};
 
 use super::super::values::ValueError;
 
@@ -85,8 +85,11 @@ impl fmt::Display for FileError {
             Self::UnknownKey { place, key } => {
                 write!(f, "{place}: no such option: {}", key.escape_debug())
             }
-            Self::InvalidValue { place, key, reason } => write!(f, "{place}: {key}: {reason}"),
+            Self::InvalidValue { place, key, reason } => {
+                write!(f, "{place}: {}: {reason}", in_one_line(key))
+            }
             Self::NotAvailable { place, key, what, instead } => {
+                let key = in_one_line(key);
                 write!(f, "{place}: {key}: not available yet: {what}; {instead}")
             }
             Self::Authorization { place, reason } => write!(f, "{place}: {reason}"),

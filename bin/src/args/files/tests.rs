@@ -470,3 +470,14 @@ fn headers_can_be_left_out() {
     assert!(!options("no_header_support: true").connections.has_headers);
     assert!(options("no_header_support: false").connections.has_headers);
 }
+
+/// A name with a line feed in it made two lines of an error, the second one as the file wanted it to be.
+#[test]
+fn an_error_about_a_name_of_two_lines_is_one_line() {
+    check_error(
+        "limits { channels { \"a\\nb\" {} } }",
+        "1:1: a\\nb: not a channel's name or pattern",
+    );
+    let error = read("-c %1", &["include \"a\\nb\""]).unwrap_err();
+    assert!(error.starts_with("1:1: cannot read a\\nb: "), "{error:?}");
+}
