@@ -7,6 +7,7 @@ use super::*;
 use crate::disk::{BLOCK_SIZE_BYTES, DiskFile};
 use crate::format::FrameHeader;
 use crate::log::segment::segment_path;
+use crate::sim::disk::{Chance, Faults};
 use crate::types::SegmentNumber;
 use crate::verify::verify;
 
@@ -80,6 +81,52 @@ impl Stopped {
 #[test]
 fn without_damage_all_is_there() {
     assert_eq!(stopped_store().read(), (MESSAGES, false));
+}
+
+/// A read that fails says nothing about what is on the disk: what it was for is skipped and told, all else is served,
+/// publishing goes on, and a start that can read has all of it.
+#[test]
+fn what_cannot_be_read_is_skipped_and_told_and_there_after_a_restart() {
+    let store = stopped_store();
+    let group = store.executor.group();
+    let storage = store.executor.block_on(open(&store.disk, &group, &config())).unwrap();
+    store.disk.set_faults(Faults {
+        read_error: Chance::ALWAYS,
+        only_paths_with: store.segment(1),
+        ..Faults::default()
+    });
+    let inbox = store.executor.block_on(read_from(&storage, &group, CHANNEL, StartAt::First));
+    let (first, ..) = inbox.messages[0];
+    assert!(first > 1, "the first segment cannot be read");
+    let got: Vec<_> = inbox.messages.iter().map(|message| message.0).collect();
+    assert_eq!(got, (first..=MESSAGES as u64).collect::<Vec<_>>());
+    let damage = storage.with(store.shard, |shard| shard.take_damage());
+    assert!(damage.iter().all(|one| one.segment == SegmentNumber(1)), "{damage:?}");
+    assert!(!damage.is_empty());
+    let (_, index, sequence) = publish(&storage, &group, CHANNEL, &payload(MESSAGES));
+    assert_eq!(sequence.0, MESSAGES as u64 + 1);
+    store.executor.block_on(committed(&storage, &group, store.shard, index));
+    store.executor.block_on(storage.close());
+    group.kill();
+    drop(storage);
+    store.disk.set_faults(Faults::default());
+    assert_eq!(store.read(), (MESSAGES + 1, false));
+}
+
+/// What cannot be read at a start is not taken for something that is not there.
+#[test]
+fn a_start_that_cannot_read_is_refused_and_changes_nothing() {
+    let store = stopped_store();
+    for path in ["store", "superblock", "checkpoint-", "segment-"] {
+        let only_paths_with = path.to_owned();
+        let read_error = Chance::ALWAYS;
+        store.disk.set_faults(Faults { read_error, only_paths_with, ..Faults::default() });
+        let group = store.executor.group();
+        assert!(store.executor.block_on(open(&store.disk, &group, &config())).is_err(), "{path}");
+        group.kill();
+    }
+    store.disk.set_faults(Faults::default());
+    assert_eq!(store.read(), (MESSAGES, false));
 }
 
 /// A subscription by time asked for the footer of a segment that was not there, again and again in one call.
