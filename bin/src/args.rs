@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
+use weirlog_net::conf::Outside;
 
 mod bench;
 mod compatible;
@@ -214,16 +215,24 @@ pub(crate) fn version_line() -> String {
 
 /// Reads a command line without the program's own name: `parse(std::env::args_os().skip(1))`.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, ArgsError> {
+    parse_with(args, files::OUTSIDE)
+}
+
+/// The same with other files and another environment.
+pub(crate) fn parse_with(
+    args: impl IntoIterator<Item = OsString>,
+    outside: Outside<'_>,
+) -> Result<Parsed, ArgsError> {
     let vocabulary = Vocabulary::of(&ServeFlags::command()).with_compatible();
     let Split { mut flags, word, rest } = go_style::split(args.into_iter().collect(), &vocabulary)?;
     let word = word.map(|word| word.to_string_lossy().into_owned());
     match word.as_deref() {
-        None => serve(flags, &vocabulary),
+        None => serve(flags, &vocabulary, outside),
         Some("serve") => {
             let after = go_style::split(rest, &vocabulary)?;
             refuse_word(after.word)?;
             flags.extend(after.flags);
-            serve(flags, &vocabulary)
+            serve(flags, &vocabulary, outside)
         }
         Some("help") => Ok(Parsed { command: Command::Help, warnings: Vec::new() }),
         Some("version") => Ok(Parsed { command: Command::Version, warnings: Vec::new() }),
@@ -241,7 +250,11 @@ type ParseCommand = fn(Vec<OsString>) -> Result<Parsed, ArgsError>;
 const COMMANDS: [(&str, ParseCommand); 4] =
     [("sim", sim), ("bench", bench), ("verify", verify), ("repair", repair)];
 
-fn serve(given: Vec<Given>, vocabulary: &Vocabulary) -> Result<Parsed, ArgsError> {
+fn serve(
+    given: Vec<Given>,
+    vocabulary: &Vocabulary,
+    outside: Outside<'_>,
+) -> Result<Parsed, ArgsError> {
     // Help and version are answered even beside flags that are refused.
     for (name, command) in [("help", Command::Help), ("version", Command::Version)] {
         if given.iter().any(|flag| flag.entry.name == name && flag.value == "true") {
@@ -257,7 +270,7 @@ fn serve(given: Vec<Given>, vocabulary: &Vocabulary) -> Result<Parsed, ArgsError
     if let Some(signal) = own.signal() {
         return Ok(Parsed { command: Command::Signal(signal), warnings });
     }
-    let from_files = files::read(own.config_file(), own.stan_config_file(), vocabulary)?;
+    let from_files = files::read(own.config_file(), own.stan_config_file(), vocabulary, outside)?;
     let (mut all, file_warnings) = sift(from_files.flags)?;
     warnings.extend(from_files.warnings);
     warnings.extend(file_warnings);

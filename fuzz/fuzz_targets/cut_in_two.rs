@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use weirlog_net::nats::parse::{ParseError, ParseLimits, Parsed};
 
 /// Small, so that the fuzzer meets them with short inputs.
-pub const LIMITS: ParseLimits =
+pub(crate) const LIMITS: ParseLimits =
     ParseLimits { control_line_bytes_max: 64, payload_bytes_max: 100, has_headers: true };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ struct Operations<O> {
 }
 
 /// Checks it for one input. `look` checks an operation by itself.
-pub fn check<'a, O: Debug + PartialEq>(
+pub(crate) fn check<'a, O: Debug + PartialEq>(
     data: &'a [u8],
     parse: impl Fn(&'a [u8]) -> Result<Parsed<O>, ParseError>,
     look: impl Fn(&O),

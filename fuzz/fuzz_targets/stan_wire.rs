@@ -20,7 +20,7 @@ macro_rules! check {
 fuzz_target!(|data: &[u8]| {
     check!(data,
         PubMsg PubAck MsgProto Ack ConnectRequest ConnectResponse Ping PingResponse
-        SubscriptionRequest SubscriptionResponse UnsubscribeRequest CloseRequest CloseResponse
+        SubscriptionRequest SubscriptionResponse UnsubscribeRequest CloseRequest CloseResponse CtrlMsg
     );
     if let Ok(message) = wire::MsgProto::decode(data) {
         let mut whole = Vec::new();

@@ -18,6 +18,8 @@ pub mod core;
 pub mod detail;
 pub mod flow;
 pub mod front;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod ids;
 pub mod info;
 pub mod interest;

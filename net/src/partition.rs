@@ -69,7 +69,7 @@ impl Partition {
     }
 
     /// The first of another server's channels that this one has, too. Nothing in what is no list.
-    fn conflict<'a>(&self, data: &'a [u8]) -> Option<&'a str> {
+    pub(crate) fn conflict<'a>(&self, data: &'a [u8]) -> Option<&'a str> {
         names(data).find(|name| {
             is_valid_channel_pattern(name)
                 && self.channels().any(|own| overlap(own.as_bytes(), name.as_bytes()))

@@ -102,10 +102,18 @@ pub(crate) struct Upstream {
 /// What matters of a server's INFO.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Greeting {
+pub(crate) struct Greeting {
     tls_required: bool,
     tls_available: bool,
-    nonce: String,
+    /// To be signed; empty: there is nothing to sign.
+    pub(crate) nonce: String,
+}
+
+impl Greeting {
+    /// From the JSON of an INFO; what is none says nothing.
+    pub(crate) fn read(json: &[u8]) -> Self {
+        serde_json::from_slice(json).unwrap_or_default()
+    }
 }
 
 /// What a server's INFO says about TLS.
@@ -123,10 +131,8 @@ impl TlsOffer {
     /// Reads it from the line with a server's INFO; without one the answer is [`TlsOffer::None`].
     #[must_use]
     pub fn of(line: &[u8]) -> Self {
-        let greeting: Greeting = match parse_server(line, &LIMITS) {
-            Ok(Parsed::Op { op: ServerOp::Info(json), .. }) => {
-                serde_json::from_slice(json).unwrap_or_default()
-            }
+        let greeting = match parse_server(line, &LIMITS) {
+            Ok(Parsed::Op { op: ServerOp::Info(json), .. }) => Greeting::read(json),
             _ => Greeting::default(),
         };
         match greeting {
@@ -259,8 +265,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             return;
         }
         current.stage = Stage::Joining;
-        let greeting: Greeting = serde_json::from_slice(json).unwrap_or_default();
-        let hello = hello(&self.hub.config.cluster_id, &current.login, &greeting.nonce);
+        let nonce = Greeting::read(json).nonce;
+        let hello = hello(&self.hub.config.cluster_id, &current.login, &nonce);
         self.hub.write(id, hello.len() + 32, |out| {
             emit::connect(out, &hello);
             emit::ping(out);
@@ -392,7 +398,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 }
 
-fn hello(cluster_id: &str, login: &Login, nonce: &str) -> Vec<u8> {
+/// The JSON of the CONNECT that answers an INFO.
+pub(crate) fn hello(cluster_id: &str, login: &Login, nonce: &str) -> Vec<u8> {
     let mut hello = Hello {
         verbose: false,
         pedantic: false,

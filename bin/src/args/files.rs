@@ -10,6 +10,8 @@ mod connections;
 mod error;
 mod keys;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod tests;
 mod tls;
 
@@ -74,7 +76,9 @@ pub(super) fn read(
     config: Option<&Path>,
     stan_config: Option<&Path>,
     vocabulary: &Vocabulary,
+    outside: Outside<'_>,
 ) -> Result<FromFiles, FileError> {
+    let load = |file: &Path| conf::parse(file, outside).map_err(FileError::from);
     let mut reader = Reader { vocabulary, found: FromFiles::default(), no_auth_user_at: None };
     match (config, stan_config) {
         (Some(nats), Some(streaming)) if nats != streaming => {
@@ -88,10 +92,9 @@ pub(super) fn read(
     Ok(reader.found)
 }
 
-fn load(file: &Path) -> Result<Map, FileError> {
-    let outside = Outside { read: &text_of, variable: &|name| std::env::var(name).ok() };
-    Ok(conf::parse(file, outside)?)
-}
+/// The files and the environment of this process.
+pub(super) const OUTSIDE: Outside<'static> =
+    Outside { read: &text_of, variable: &|name| std::env::var(name).ok() };
 
 /// The text of a file, but not more than can be used: it may be a device without an end.
 fn text_of(file: &Path) -> io::Result<String> {

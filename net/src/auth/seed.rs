@@ -54,7 +54,8 @@ impl Seed {
         Self::find(&std::fs::read_to_string(path)?)
     }
 
-    fn find(text: &str) -> io::Result<Self> {
+    /// The same in the file's text.
+    pub(crate) fn find(text: &str) -> io::Result<Self> {
         let found = text.lines().find_map(|line| Self::parse(line.trim()));
         found.ok_or_else(|| io::Error::other("there is no seed of a user in it (SU...)"))
     }
@@ -82,11 +83,15 @@ impl UserCredentials {
     /// # Errors
     /// It cannot be read, or lacks the JWT or the seed.
     pub fn load(path: &Path) -> io::Result<Self> {
-        let text = std::fs::read_to_string(path)?;
+        Self::find(&std::fs::read_to_string(path)?)
+    }
+
+    /// The same in the file's text.
+    pub(crate) fn find(text: &str) -> io::Result<Self> {
         let is_jwt = |line: &&str| line.starts_with("ey") && line.split('.').count() == 3;
         let jwt = text.lines().map(str::trim).find(is_jwt);
         let jwt = jwt.ok_or_else(|| io::Error::other("there is no JWT in it"))?;
-        Ok(Self { jwt: jwt.to_owned(), seed: Seed::find(&text)? })
+        Ok(Self { jwt: jwt.to_owned(), seed: Seed::find(text)? })
     }
 }
 

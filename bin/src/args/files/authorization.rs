@@ -12,7 +12,7 @@ use crate::args::values;
 
 /// Who may connect, as the files say.
 #[derive(Debug, Clone, Default)]
-pub(in crate::args) struct FileAuthorization {
+pub(in super::super) struct FileAuthorization {
     spec: AuthorizationSpec,
     /// The only user, outside of the list.
     single: Option<UserSpec>,
@@ -128,12 +128,12 @@ impl FileAuthorization {
     }
 
     /// Whether a login on the command line changes nothing.
-    pub(in crate::args) fn has_users(&self) -> bool {
+    pub(in super::super) fn has_users(&self) -> bool {
         !self.spec.users.is_empty() || !self.spec.keys.is_empty()
     }
 
     /// Who may connect, with the login of the command line in the place of the file's single one; none: everybody.
-    pub(in crate::args) fn with_login(&self, login: &LoginOptions) -> Option<AuthorizationSpec> {
+    pub(in super::super) fn with_login(&self, login: &LoginOptions) -> Option<AuthorizationSpec> {
         let mut spec = self.spec.clone();
         if !self.has_users() {
             let LoginOptions { user, password, token } = login;
