@@ -186,6 +186,11 @@ impl<D: Disk, R: Runtime> Front<D, R> {
                 line.writer.ring();
             }
         }
+        for id in core.take_releases() {
+            if let Some(line) = line(id) {
+                line.let_go();
+            }
+        }
         for id in core.take_wakes() {
             if let Some(line) = line(id) {
                 line.reader.ring();

@@ -28,6 +28,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         std::mem::take(&mut self.hub.wakes)
     }
 
+    /// Connections that were closed for what they hold: what the front keeps of their messages goes at once.
+    pub fn take_releases(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.hub.releases)
+    }
+
     /// Batches for other cores.
     pub fn take_mesh(&mut self) -> Vec<(CoreId, LinkBatch)> {
         if self.hub.links.has_outgoing() { self.hub.links.take_batches() } else { Vec::new() }

@@ -186,6 +186,8 @@ pub struct Hub {
     pub(crate) flushes: Vec<ConnectionId>,
     /// Connections whose input may be processed further.
     pub(crate) wakes: Vec<ConnectionId>,
+    /// Connections that were closed for what they hold in memory.
+    pub(crate) releases: Vec<ConnectionId>,
     pub(crate) notices: Vec<Notice>,
     /// Set when the server is about to go.
     pub(crate) lame_duck: Option<LameDuck>,
@@ -229,6 +231,7 @@ impl Hub {
             departures: Departures::default(),
             flushes: Vec::new(),
             wakes: Vec::new(),
+            releases: Vec::new(),
             notices: Vec::new(),
             lame_duck: None,
             now: Monotonic::default(),

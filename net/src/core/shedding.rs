@@ -43,9 +43,10 @@ impl Hub {
         });
         let (half, waiting) = (session.received.bytes(), session.outbox.len());
         let subscribed = session.subscriptions.size_bytes();
-        // Its reader lets go of it as soon as it learns that the connection is closed, and its subscriptions leave then.
+        // The front lets go of it before anybody reads more, and its subscriptions leave when its reader has ended.
         session.received.set(0);
         session.subscriptions.discharge();
+        self.releases.push(id);
         if waiting < half.max(subscribed) && !session.is_closing {
             let text = if half > subscribed { TOO_MUCH_IS_HALF } else { TOO_MANY_SUBSCRIPTIONS };
             self.close(id, Some(text));

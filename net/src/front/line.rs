@@ -11,6 +11,7 @@ use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::{Doorbell, Runtime};
 
 use super::Front;
+use super::reader::Rest;
 use super::wire::Wire;
 use crate::ids::ConnectionId;
 
@@ -22,6 +23,8 @@ pub(super) struct Line {
     pub(super) id: ConnectionId,
     /// Borrowed only while it is polled.
     pub(super) wire: RefCell<Wire>,
+    /// Borrowed only while it is read and offered.
+    pub(super) rest: RefCell<Rest>,
     pub(super) reader: Doorbell,
     pub(super) writer: Doorbell,
     /// Nothing more is written, and nothing needs to be read.
@@ -44,9 +47,17 @@ impl Line {
         Self {
             id,
             wire: RefCell::new(wire),
+            rest: RefCell::default(),
             reader: Doorbell::default(),
             writer: Doorbell::default(),
             is_finished: Cell::new(false),
+        }
+    }
+
+    /// Frees what was received and not taken. Its reader, if that is who asks, does so itself when it learns of the end.
+    pub(super) fn let_go(&self) {
+        if let Ok(mut rest) = self.rest.try_borrow_mut() {
+            *rest = Rest::default();
         }
     }
 

@@ -21,10 +21,10 @@ const TOLD_SIZE_BYTES_MIN: usize = 4 << 10;
 
 /// What a connection has sent and the core has not taken.
 #[derive(Debug, Default)]
-struct Rest {
+pub(super) struct Rest {
     /// Its first `filled` bytes count.
-    bytes: Vec<u8>,
-    filled: usize,
+    pub(super) bytes: Vec<u8>,
+    pub(super) filled: usize,
     /// The core is not asked before there are so many.
     needed: usize,
     /// What the core knows of its size.
@@ -62,19 +62,20 @@ impl Rest {
 impl<D: Disk, R: Runtime> Front<D, R> {
     /// Feeds a connection's bytes to the core, until either side ends it.
     pub(super) async fn read_loop(self: Rc<Self>, line: Rc<Line>) {
-        let mut rest = Rest::default();
         loop {
-            let read =
-                std::future::poll_fn(|context| self.poll_read(context, &line, &mut rest)).await;
-            let Ok(mut next) = read else { break };
-            self.tell_size(&line, &mut rest);
+            let read = |context: &mut Context<'_>| {
+                let read = self.poll_read(context, &line, &mut line.rest.borrow_mut());
+                self.tell_capacity(&line);
+                read
+            };
+            let Ok(mut next) = std::future::poll_fn(read).await else { break };
             while next == Next::Wait {
                 line.reader.wait().await;
                 if line.is_finished.get() {
                     break;
                 }
-                next = self.offer(&line, &mut rest);
-                self.tell_size(&line, &mut rest);
+                next = self.offer(&line, &mut line.rest.borrow_mut());
+                self.tell_capacity(&line);
             }
             if next == Next::Close || line.is_finished.get() {
                 break;
@@ -82,6 +83,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             // Others on this core have their turn, if this one has used up its own.
             glommio::yield_if_needed().await;
         }
+        line.let_go();
         // A connection that the core closes has still to be told why.
         while self.core.borrow().is_open_for_write(line.id) && !line.is_finished.get() {
             line.reader.wait().await;
@@ -94,8 +96,12 @@ impl<D: Disk, R: Runtime> Front<D, R> {
     }
 
     /// What the connection holds in memory counts.
-    fn tell_size(&self, line: &Line, rest: &mut Rest) {
-        let size_bytes = rest.bytes.capacity();
+    fn tell_capacity(&self, line: &Line) {
+        let size_bytes = line.rest.borrow().bytes.capacity();
+        self.tell_size(line, &mut line.rest.borrow_mut(), size_bytes);
+    }
+
+    fn tell_size(&self, line: &Line, rest: &mut Rest, size_bytes: usize) {
         let told_bytes = if size_bytes < TOLD_SIZE_BYTES_MIN { 0 } else { size_bytes };
         if told_bytes != rest.told_bytes {
             rest.told_bytes = told_bytes;
@@ -144,9 +150,13 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         let is_known = rest.needed > rest.filled;
         let wanted = if is_known { rest.needed } else { rest.filled + SCRATCH_SIZE_BYTES };
         if rest.bytes.len() < wanted {
+            // Told before it is taken: whoever is closed for it has let go by then, and may be this one.
+            self.tell_size(line, rest, wanted);
+            if self.core.borrow().is_closing(line.id) {
+                return Poll::Ready(Ok(Next::Close));
+            }
             rest.bytes.reserve_exact(wanted - rest.bytes.len());
             rest.bytes.resize(wanted, 0);
-            self.tell_size(line, rest);
         }
         let count = ready!(poll_socket(context, line, &mut rest.bytes[rest.filled..]))?;
         rest.filled += count;

@@ -28,6 +28,8 @@ use crate::tls::tests::Authority;
 use crate::tls::{ClientCertificates, HandshakeOrder, TlsClient, TlsServer, TlsSpec};
 use crate::upstream::Login;
 
+mod letting_go;
+
 /// Whoever waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_millis(5);
@@ -106,15 +108,12 @@ struct Beside {
     changes: Option<Receiver<Arc<RuntimeSettings>>>,
 }
 
-async fn serve(
+/// A core with a store of its own in memory, not started yet.
+async fn open_front(
     own: CoreId,
     core_count: u16,
     net: NetConfig,
-    ends: MeshEnds,
-    beside: Beside,
-    report: &Sender<(CoreId, SocketAddr)>,
-    is_over: &AtomicBool,
-) {
+) -> Rc<Front<MemoryDisk, GlommioRuntime>> {
     let config = StorageConfig {
         cluster_id: net.cluster_id.clone(),
         shard_count: Some(net.shard_count),
@@ -132,7 +131,19 @@ async fn serve(
     let storage =
         Storage::open(disk, GlommioRuntime, &info, &config, slots, &shards).await.unwrap();
     let core = Core::new(net, own, core_count, storage, u64::from(own.0));
-    let front = Front::new(core, GlommioRuntime, Box::new(|_| ()));
+    Front::new(core, GlommioRuntime, Box::new(|_| ()))
+}
+
+async fn serve(
+    own: CoreId,
+    core_count: u16,
+    net: NetConfig,
+    ends: MeshEnds,
+    beside: Beside,
+    report: &Sender<(CoreId, SocketAddr)>,
+    is_over: &AtomicBool,
+) {
+    let front = open_front(own, core_count, net).await;
     let (mesh, incoming) = ends.connect().await;
     front.start(mesh, incoming).await;
     if let Some([http, https]) = beside.monitor {
