@@ -20,6 +20,22 @@ impl Ranges {
         self.ranges.iter().copied()
     }
 
+    /// The same numbers in order, no range touching another.
+    pub(crate) fn joined(&self) -> Vec<(u64, u64)> {
+        let mut sorted = self.ranges.clone();
+        sorted.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (first, last) in sorted {
+            match joined.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last)
+                }
+                _ => joined.push((first, last)),
+            }
+        }
+        joined
+    }
+
     /// What of `first..=last` is not in it, in order.
     pub(crate) fn missing_of(&self, first: u64, last: u64) -> Vec<(u64, u64)> {
         let mut sorted = self.ranges.clone();
@@ -62,6 +78,11 @@ mod tests {
             let wanted: Vec<u64> =
                 (first..=last).filter(|at| !is_in[*at]).map(|at| at as u64).collect();
             assert_eq!(numbers, wanted);
+            let joined = ranges.joined();
+            let numbers = joined.iter().flat_map(|(begin, end)| *begin..=*end);
+            let wanted = (0..40).filter(|at| is_in[*at]).map(|at| at as u64);
+            assert_eq!(numbers.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+            assert!(joined.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{joined:?}");
         }
     }
 

@@ -12,10 +12,13 @@
 //! | the next index, missing or damaged, and nothing says that it was committed | the tail ends here, never acked; cut and logged |
 //! | a clustered segment that the checkpoint names, or whose inputs it names | it stands for its inputs; their files wait for two checkpoints more |
 //! | any other clustered segment | its place was taken by a later one: a spare file |
+//! | a header that is damaged, or an older one, or another file's, before a first frame of this segment | that frame stands in for it |
+//! | a segment of whose frames none is left, though some were committed | left as it is: neither served nor used again |
 //!
 //! The cut is a new segment: the new term's log end is written to both superblock slots, and the first write opens a
 //! new segment. No file is shortened.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -66,6 +69,8 @@ pub(crate) struct Recovered<F: DiskFile> {
     pub frames: Vec<ReplayFrame>,
     /// Segments whose header is damaged.
     pub damaged_headers: Vec<SegmentNumber>,
+    /// Segments whose header is damaged if they have messages: dead ones otherwise, about to become others.
+    pub doubted_headers: Vec<SegmentNumber>,
     /// What recovery found out.
     pub verdict: Verdict,
 }
@@ -110,13 +115,15 @@ pub(crate) async fn examine<D: Disk>(
         if entries.is_empty() { None } else { SuperblockFile::open(disk, shard).await? };
     let names: Vec<_> =
         entries.iter().filter_map(|entry| segment::number_of(&entry.name)).collect();
-    let Opened { mut live, clustered, spare, damaged } = open_segments(disk, shard, &names).await?;
-    if !entries.is_empty() {
-        disk.sync_directory(&directory).await?;
-    }
     let slot = superblock.as_ref().map(SuperblockFile::newest).cloned().unwrap_or_default();
     let (mut checkpoint, checkpoint_number, checkpoints) =
         newest_checkpoint(disk, shard, &entries).await?;
+    let witness = slot.hint.index.max(checkpoint.head.end.index);
+    let Opened { mut live, clustered, spare, damaged, doubted } =
+        open_segments(disk, shard, &names, witness).await?;
+    if !entries.is_empty() {
+        disk.sync_directory(&directory).await?;
+    }
     let mut adopted = adopt(clustered, &mut live, spare, &mut checkpoint).await?;
     set_bounds(&mut live, &slot);
 
@@ -142,7 +149,8 @@ pub(crate) async fn examine<D: Disk>(
     let next_segment = live.keys().chain(&names).max().map_or(1, |last| last.0.saturating_add(1));
     let term = next_term(&slot, live.values().map(|segment| &segment.header), &frames);
     let has_log = !live.is_empty();
-    let (mut segments, spare) = sort_segments(live, adopted.spare, &checkpoint, &frames);
+    let (mut segments, spare) =
+        sort_segments(live, adopted.spare, &checkpoint, &frames, (&slot.hint, &verdict.lost));
     segments.append(&mut adopted.segments);
     Ok(Recovered {
         superblock,
@@ -158,6 +166,7 @@ pub(crate) async fn examine<D: Disk>(
         checkpoints,
         frames,
         damaged_headers: damaged,
+        doubted_headers: doubted,
         verdict,
     })
 }
@@ -169,19 +178,23 @@ struct Opened<F> {
     spare: Vec<(SegmentNumber, Rc<F>)>,
     /// Those whose header is damaged, whether the first frame could stand in for it or not.
     damaged: Vec<SegmentNumber>,
+    /// Those whose header is damaged if they have messages.
+    doubted: Vec<SegmentNumber>,
 }
 
-/// Opens, locks and syncs all segment files.
+/// Opens, locks and syncs all segment files. All up to `witness` was committed.
 async fn open_segments<D: Disk>(
     disk: &D,
     shard: ShardId,
     names: &[SegmentNumber],
+    witness: Index,
 ) -> Result<Opened<D::File>, OpenError> {
     let mut opened = Opened {
         live: BTreeMap::new(),
         clustered: BTreeMap::new(),
         spare: Vec::new(),
         damaged: Vec::new(),
+        doubted: Vec::new(),
     };
     for name in names {
         let path = segment_path(shard, *name);
@@ -198,7 +211,8 @@ async fn open_segments<D: Disk>(
                 opened.insert(header, file);
             }
             Sealed::Valid(header) if header.life == SegmentLife::Ready => {
-                opened.spare.push((*name, file))
+                let found = header_from_first_frame(shard, *name, first);
+                opened.insert_ready((*name, header), found, file, (shard, witness));
             }
             // Being made when the server stopped: then nothing is in it.
             Sealed::Absent if first.iter().all(|byte| *byte == 0) => {
@@ -207,7 +221,7 @@ async fn open_segments<D: Disk>(
             Sealed::LaterVersion(version) => {
                 return Err(OpenError::Format { file: path, reason: format!("version {version}") });
             }
-            // Only its header is lost, or another file's stands there. Without it and without the first frame's the
+            // Only its header is lost, or another file's or an older one stands there. Without it and without the first frame's the
             // file is left as it is, and its frames are found missing.
             Sealed::Valid(_) | Sealed::Absent | Sealed::Corrupt => {
                 opened.damaged.push(*name);
@@ -226,6 +240,36 @@ impl<F> Opened<F> {
         let segments =
             if header.life == SegmentLife::Log { &mut self.live } else { &mut self.clustered };
         segments.insert(header.number, SegmentFile { header, file, below });
+    }
+
+    /// A file whose header says that it waits for its turn; `found` is what the first frame behind that says.
+    fn insert_ready(
+        &mut self,
+        (name, header): (SegmentNumber, SegmentHeader),
+        found: Option<SegmentHeader>,
+        file: Rc<F>,
+        (shard, witness): (ShardId, Index),
+    ) {
+        let is_own = header.shard == shard && header.number == name;
+        match found {
+            // With its first frame the header was written that says so: this is an older one that came back. A frame that
+            // was not committed is what a power loss left of that write, and nothing.
+            Some(found) if is_own => {
+                if header.generation == found.generation && found.base_index <= witness {
+                    self.damaged.push(name);
+                    self.insert(found, file);
+                } else {
+                    self.spare.push((name, file));
+                }
+            }
+            // A dead segment's file, whose new name a crash has kept from the disk; or another file's header in one that
+            // is alive. What is alive shows once all is replayed.
+            Some(found) => {
+                self.doubted.push(name);
+                self.insert(found, file);
+            }
+            None => self.spare.push((name, file)),
+        }
     }
 }
 
@@ -298,8 +342,11 @@ fn set_bounds<F>(live: &mut BTreeMap<SegmentNumber, SegmentFile<F>>, slot: &Supe
 
 fn judge(frames: &mut Vec<ReplayFrame>, start: Index, hint: Index) -> Verdict {
     let is_intact = |frame: &ReplayFrame| frame.damaged.is_empty() && !frame.is_front_damaged;
-    frames.sort_by_key(|frame| (frame.header.index, frame.header.term, is_intact(frame)));
-    // The same index twice: the later term's, then the one that can be read.
+    frames.sort_by_key(|frame| {
+        (frame.header.index, frame.header.term, is_intact(frame), Reverse(frame.place))
+    });
+    // The same index twice: the later term's, then the one that can be read, then the first: the others stand in the
+    // places of those behind it.
     frames.reverse();
     frames.dedup_by_key(|frame| frame.header.index);
     frames.reverse();
@@ -332,7 +379,9 @@ fn sort_segments<F>(
     mut spare: Vec<(SegmentNumber, Rc<F>)>,
     checkpoint: &Checkpoint,
     frames: &[ReplayFrame],
+    (hint, lost): (&ChainPoint, &[(Index, Index)]),
 ) -> Sorted<F> {
+    let is_lost = |index| lost.iter().any(|(first, last)| (*first..=*last).contains(&index));
     let mut segments = BTreeMap::new();
     for (number, opened) in live {
         let generation = opened.header.generation;
@@ -347,8 +396,15 @@ fn sort_segments<F>(
             segment.last_index = frame.header.index;
             segment.is_damaged |= !frame.damaged.is_empty() || frame.is_front_damaged;
         }
+        if hint.segment == number {
+            // What cannot be read of it is not written over either.
+            segment.end = segment.end.max(hint.end);
+        }
         if segment.last_index == Index(0) {
-            spare.push((number, segment.file));
+            // What is lost may have been in it: then it stays as it is.
+            if !is_lost(opened.header.base_index) {
+                spare.push((number, segment.file));
+            }
         } else {
             segments.insert(number, segment);
         }

@@ -50,10 +50,11 @@ use checkpoints::CheckpointState;
 pub(crate) use checkpoints::CheckpointWork;
 use clustering::ClusteringState;
 use damage::DamageList;
+pub use damage::MissingMessages;
 use hints::HintState;
 pub(crate) use read_queue::ReadKey;
 use read_queue::ReadQueue;
-use reads::{FooterCache, MessageView, SkippedRun};
+use reads::{FooterCache, MessageView, Skipped};
 pub(crate) use reads::{ReadResult, ReadWork};
 pub use report::{ChannelView, Lag, ShardTotals, Stored};
 pub(crate) use space::FooterWork;
@@ -125,8 +126,8 @@ pub struct Shard<D: Disk> {
     misplaced: BTreeSet<FramePlace>,
     /// Records whose checksum was wrong when they were taken, to be reported.
     bad_records: BTreeSet<(SegmentNumber, ChannelId, Sequence)>,
-    /// Messages that were skipped with their frames, to be reported.
-    skipped: BTreeSet<SkippedRun>,
+    /// Messages that are in nothing that can be read, to be reported.
+    skipped: BTreeSet<Skipped>,
 
     /// Answers that wait for an index, in its order.
     waiting: VecDeque<(Index, Ticket, Answer)>,

@@ -31,7 +31,7 @@ pub use prefetch::PREFETCH_MAX;
 pub use slots::ChannelSlots;
 pub use statistics::{DiskStatistics, Distribution};
 pub use store::{StoreInfo, open_store};
-pub(crate) use store::{find_store, make_store};
+pub(crate) use store::{find_store, is_store_file_whole, make_store};
 
 /// Bytes of recent messages that a core keeps in memory. Touching fresh memory for 64 MiB cost a tenth of the CPU of the
 /// first half million messages.

@@ -14,6 +14,8 @@ fn superblock_path(shard: ShardId) -> String {
 pub(crate) struct SuperblockFile<F: DiskFile> {
     file: std::rc::Rc<F>,
     newest: Superblock,
+    /// Whether a slot is not as it was written, and was not torn while it was written either.
+    is_damaged: bool,
 }
 
 /// A write of one slot.
@@ -37,12 +39,16 @@ impl<F: DiskFile> SuperblockFile<F> {
         };
         file.sync().await?;
         let mut newest = Superblock { shard, ..Superblock::default() };
+        let mut is_damaged = false;
         for slot in 0..2 {
             let block = file.read_at(slot * BLOCK_SIZE_BYTES as u64, BLOCK_SIZE_BYTES).await?;
             match Superblock::decode(&block) {
-                Sealed::Valid(found) if found.shard == shard && found.counter > newest.counter => {
-                    newest = found
+                Sealed::Valid(found) if found.shard == shard => {
+                    if found.counter > newest.counter {
+                        newest = found;
+                    }
                 }
+                Sealed::Corrupt => is_damaged |= !may_be_torn(&block),
                 Sealed::LaterVersion(version) => {
                     return Err(OpenError::Format {
                         file: path,
@@ -50,10 +56,12 @@ impl<F: DiskFile> SuperblockFile<F> {
                     });
                 }
                 // A torn slot: the other one counts. Both torn: term and end come from the segments.
-                _ => {}
+                Sealed::Absent => {}
+                // Another shard's.
+                Sealed::Valid(_) => is_damaged = true,
             }
         }
-        Ok(Some(Self { file: std::rc::Rc::new(file), newest }))
+        Ok(Some(Self { file: std::rc::Rc::new(file), newest, is_damaged }))
     }
 
     /// Makes a shard's directory and superblock, durably; `log_end` is where its log ends already.
@@ -73,10 +81,16 @@ impl<F: DiskFile> SuperblockFile<F> {
         let mut made = Self {
             file: std::rc::Rc::new(file),
             newest: Superblock { shard, ..Superblock::default() },
+            is_damaged: false,
         };
         made.begin_term(term, log_end).await?;
         disk.sync_directory(&shard_directory(shard)).await?;
         Ok(made)
+    }
+
+    /// Whether it was found damaged. Nothing is lost by that: the other slot counts, or the segments.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// What counts.
@@ -107,4 +121,14 @@ impl<F: DiskFile> SuperblockFile<F> {
             block: self.newest.encode(),
         }
     }
+}
+
+/// Whether a slot that cannot be read may be what a power loss left of a write: parts of two versions. One that is
+/// shorter than a sector is written whole or not at all.
+fn may_be_torn(slot: &[u8]) -> bool {
+    const SECTOR_BYTES: usize = 512;
+    const LENGTH_AT: usize = 8;
+    let length = slot.get(LENGTH_AT..LENGTH_AT + 4).and_then(|bytes| bytes.try_into().ok());
+    let length = length.map_or(0, |bytes| u32::from_le_bytes(bytes) as usize);
+    (SECTOR_BYTES..BLOCK_SIZE_BYTES).contains(&(LENGTH_AT + 4 + length))
 }

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{BLOCK_SIZE_BYTES, Disk, DiskFile};
 use crate::error::{Damage, OpenError};
+use crate::format::blocks::{SegmentHeader, SegmentLife};
 use crate::limits::ChannelLimitRules;
 use crate::log::history::read_footer;
 use crate::log::segment::{Segment, SegmentState};
 use crate::ranges::Ranges;
-use crate::recovery::examine;
 use crate::recovery::replay::{ReplayFrame, Scanned, scan_segment};
+use crate::recovery::{Recovered, examine};
 use crate::shard::{Shard, ShardConfig};
-use crate::storage::{ChannelSlots, StoreInfo, Tuning, find_store};
+use crate::storage::{ChannelSlots, StoreInfo, Tuning, find_store, is_store_file_whole};
 use crate::types::{
-    ChannelId, ChannelLimits, FastMap, Now, Position, SegmentNumber, Sequence, ShardId,
+    ChannelId, ChannelLimits, FastMap, Index, Now, Position, SegmentNumber, Sequence, ShardId,
 };
 
 /// What was found in a store.
@@ -57,6 +58,10 @@ pub async fn verify<D: Disk>(disk: &D, now: Now) -> Result<Verified, OpenError> 
         cut_frames: 0,
         damage: Vec::new(),
     };
+    if !is_store_file_whole(disk).await? {
+        let what = "the store file is damaged or gone; segments say the same";
+        verified.damage.push(Damage::of_segment(ShardId(0), SegmentNumber(0), what));
+    }
     for shard in (0..verified.info.shard_count).map(ShardId) {
         verify_shard(disk, shard, now, &mut verified).await?;
     }
@@ -71,18 +76,24 @@ async fn verify_shard<D: Disk>(
 ) -> Result<(), OpenError> {
     let recovered = examine(disk, id).await?;
     verified.cut_frames += recovered.verdict.cut_frames;
-    let mut findings = Findings { shard: id, damage: Vec::new(), found: FastMap::default() };
+    let mut findings =
+        Findings { shard: id, damage: Vec::new(), found: FastMap::default(), has_bad_state: false };
     // A newer file than the superblock knows may be one whose writing ended early.
     let known = recovered.superblock.as_ref().map_or(0, |file| file.newest().checkpoint);
     if recovered.checkpoint_number.unwrap_or(0) < known {
         findings.note(SegmentNumber(0), "the newest checkpoint is damaged; another way was taken");
     }
+    findings.look_at_superblock(&recovered);
     let info = &verified.info;
     let mut shard: Shard<D> =
         Shard::new(id, recovered, config(info), fastrand::Rng::with_seed(0), now);
     let told = shard.take_damage();
     for (number, segment) in &shard.segments {
         findings.read(*number, segment, info.frame_size_bytes_max).await;
+        let is_state = |damage: &Damage| damage.channel == ChannelId(0);
+        if findings.has_bad_state && !told.iter().any(|d| d.segment == *number && is_state(d)) {
+            findings.note(*number, "a record of clients or subscriptions is damaged");
+        }
     }
     findings.forget_copies();
     findings.damage.retain_mut(|damage| {
@@ -176,9 +187,33 @@ struct Findings {
     damage: Vec<Damage>,
     /// The sequences of each channel that whole records were found of.
     found: FastMap<ChannelId, Ranges>,
+    /// Whether the segment that was read last has records without a message that cannot be read.
+    has_bad_state: bool,
 }
 
 impl Findings {
+    /// What recovery can do without: one slot is enough, and segments say the same.
+    fn look_at_superblock<F: DiskFile>(&mut self, recovered: &Recovered<F>) {
+        match &recovered.superblock {
+            Some(file) if file.is_damaged() => {
+                self.note(SegmentNumber(0), "a slot of the superblock is damaged");
+            }
+            Some(file) if file.newest().counter == 0 && recovered.has_log => {
+                self.note(
+                    SegmentNumber(0),
+                    "the superblock is damaged; segments say where the log ends",
+                );
+            }
+            None if recovered.has_log => {
+                self.note(
+                    SegmentNumber(0),
+                    "the superblock is gone; segments say where the log ends",
+                );
+            }
+            _ => {}
+        }
+    }
+
     /// Reads a segment from end to end.
     async fn read<F: DiskFile>(
         &mut self,
@@ -190,8 +225,12 @@ impl Findings {
         if !is_read {
             self.note(number, "reading it failed");
         }
+        self.has_bad_state = false;
         for frame in &frames {
             self.take(frame);
+        }
+        if !segment.is_clustered && !is_dense(&frames, segment, number).await {
+            self.note(number, "a frame of it is missing");
         }
         if segment.state == SegmentState::Sealed {
             match read_footer(&*segment.file, number, segment.generation, segment.end).await {
@@ -221,7 +260,9 @@ impl Findings {
             }
         }
         for (channel, sequence) in &frame.damaged {
-            if *channel != ChannelId(0) {
+            if *channel == ChannelId(0) {
+                self.has_bad_state = true;
+            } else {
                 let channel = (*channel, String::new());
                 self.damage.push(Damage::of_record(self.shard, number, channel, *sequence));
             }
@@ -234,10 +275,9 @@ impl Findings {
         let Self { damage, found, .. } = self;
         let mut segments = BTreeSet::new();
         damage.retain(|damage| {
-            let Sequence(sequence) = damage.first;
             let found = found.get(&damage.channel).filter(|_| damage.channel != ChannelId(0));
-            let is_copy =
-                found.is_some_and(|found| found.missing_of(sequence, sequence).is_empty());
+            let (first, last) = (damage.first.0, damage.last.0);
+            let is_copy = found.is_some_and(|found| found.missing_of(first, last).is_empty());
             if is_copy {
                 segments.insert(damage.segment);
             }
@@ -252,4 +292,21 @@ impl Findings {
     fn note(&mut self, segment: SegmentNumber, what: &'static str) {
         self.damage.push(Damage::of_segment(self.shard, segment, what));
     }
+}
+
+/// Whether all frames of a segment of the log are there: their indexes follow each other, from the one that its header
+/// names, if that can be read, to the last that counts.
+async fn is_dense<F: DiskFile>(
+    frames: &[ReplayFrame],
+    segment: &Segment<F>,
+    number: SegmentNumber,
+) -> bool {
+    let found: BTreeSet<Index> = frames.iter().map(|frame| frame.header.index).collect();
+    let block = segment.file.read_at(0, BLOCK_SIZE_BYTES).await.unwrap_or_default();
+    let header = SegmentHeader::decode(&block).valid().filter(|header| {
+        header.life == SegmentLife::Log
+            && (header.number, header.generation) == (number, segment.generation)
+    });
+    let first = header.map(|header| header.base_index).or(found.first().copied());
+    first.is_none_or(|first| (first.0..=segment.last_index.0).all(|at| found.contains(&Index(at))))
 }

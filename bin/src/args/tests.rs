@@ -311,7 +311,7 @@ fn commands() {
     check_error(
         &["sim", "--without", "power,rain"],
         "-without: unknown fault, there are power, kill, stop, write-errors, read-errors, full-disk, \
-         slow-disk, clock, cuts, lag, stalls, cores, limits: \"power,rain\"",
+         slow-disk, clock, cuts, lag, stalls, cores, limits, rot: \"power,rain\"",
     );
     assert_eq!(command(&["sim", "-h"]), Command::SimHelp);
     check_error(&["sim", "-mm", "1"], "flag provided but not defined: -mm (see weirlog --help)");

@@ -74,6 +74,7 @@ fn make_shard(checkpoint: &Checkpoint) {
         checkpoints: vec![1],
         frames: Vec::new(),
         damaged_headers: Vec::new(),
+        doubted_headers: Vec::new(),
         verdict: Verdict::default(),
     };
     let config = ShardConfig {

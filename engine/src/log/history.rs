@@ -1,6 +1,8 @@
 //! Reading segment files back: frames in windows, and footers.
 
-use crate::disk::{DiskFile, DiskResult, SharedBytes};
+use std::rc::Rc;
+
+use crate::disk::{BLOCK_SIZE_BYTES, DiskFile, DiskResult, SharedBytes};
 use crate::format::footer::{Footer, footer_length_bytes};
 use crate::format::{FrameHeader, align_block};
 use crate::types::{Generation, Position, SegmentNumber};
@@ -19,7 +21,20 @@ pub(crate) async fn read_window<F: DiskFile>(
     let window = file.read_blocks(position, read_bytes).await?;
     let bytes = (*window).as_ref();
     let length = FrameHeader::decode(bytes).map_or(0, |(header, _)| header.length_bytes());
-    if length > bytes.len() { file.read_blocks(position, length).await } else { Ok(window) }
+    let window =
+        if length > bytes.len() { file.read_blocks(position, length).await? } else { window };
+    Ok(in_whole_blocks(window))
+}
+
+/// The last block of a file that was cut is read as what a write behind it would make of it.
+fn in_whole_blocks(window: SharedBytes) -> SharedBytes {
+    let bytes = (*window).as_ref();
+    if bytes.len().is_multiple_of(BLOCK_SIZE_BYTES) {
+        return window;
+    }
+    let mut whole = bytes.to_vec();
+    whole.resize(align_block(bytes.len()), 0);
+    Rc::new(whole)
 }
 
 /// The footer at this place; `None` if it is damaged.

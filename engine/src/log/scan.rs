@@ -156,6 +156,26 @@ pub(crate) fn next_frame(
     None
 }
 
+/// A frame that ends with these bytes, whose start another one was written over: its copies say which records it had, and
+/// none of them counts, for nobody finds the frame where it is looked for.
+pub(crate) fn overwritten_frame(
+    bytes: &[u8],
+    segment: SegmentNumber,
+    generation: Generation,
+) -> Option<FoundFrame<'_>> {
+    let (header, is_copy) = copy_at_end(bytes)?;
+    let is_ours = header.segment == segment && header.generation == generation;
+    let start = bytes.len().checked_sub(header.length_bytes())?;
+    let mut found =
+        check_frame(header, bytes.get(start..)?, true).filter(|_| is_ours && is_copy)?;
+    found.damaged = (0..header.record_count).collect();
+    Some(found)
+}
+
+fn copy_at_end(bytes: &[u8]) -> Option<(FrameHeader, bool)> {
+    FrameHeader::decode(bytes.get(bytes.len().checked_sub(FRAME_HEADER_BYTES)?..)?)
+}
+
 /// The header's copy at the end of a frame that starts with these bytes. Only headers of this segment file are looked
 /// at: a payload may hold anything else.
 fn find_copy(bytes: &[u8], is_ours: impl Fn(&FrameHeader) -> bool) -> Option<FrameHeader> {

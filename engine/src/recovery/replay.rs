@@ -9,7 +9,7 @@ use crate::index::frames::{FrameList, FrameNote, FrameNumber};
 use crate::index::runs::{Run, RunList};
 use crate::log::batch::Times;
 use crate::log::cache::FramePlace;
-use crate::log::scan::{FoundFrame, FrameAt, frame_at, next_frame};
+use crate::log::scan::{FoundFrame, FrameAt, frame_at, next_frame, overwritten_frame};
 use crate::record::StateRecord;
 use std::collections::BTreeMap;
 
@@ -113,7 +113,9 @@ pub(crate) async fn scan_segment<F: DiskFile>(
     let mut start = from.0;
     let mut last_end = from.0.max(witnessed.0);
     while start < length && start < last_end + GAP_BYTES_MAX {
-        let window = file.read_at(start, window_max).await?;
+        let mut window = file.read_at(start, window_max).await?;
+        // The last block of a file that was cut: what a write behind it would make of it.
+        window.resize(format::align_block(window.len()), 0);
         if window.is_empty() {
             break;
         }
@@ -123,7 +125,7 @@ pub(crate) async fn scan_segment<F: DiskFile>(
         let mut at = 0;
         while at < usable {
             let found = frames.len();
-            at += scan_frame(&window[at..], usable - at, segment, start + at as u64, frames);
+            at += scan_frame(&window, (at, usable), segment, start, frames);
             if frames.len() > found {
                 last_end = last_end.max(start + at as u64);
             }
@@ -133,25 +135,39 @@ pub(crate) async fn scan_segment<F: DiskFile>(
     Ok(())
 }
 
-/// Takes the frame at the front of `bytes`, if one starts there; returns how far to go, `usable` at most if there is
-/// none.
+/// Takes the frame that starts at `at` in a window, if one does; returns how far to go, to `usable` at most if there is
+/// none. `start` is the window's place.
 fn scan_frame(
-    bytes: &[u8],
-    usable: usize,
+    window: &[u8],
+    (at, usable): (usize, usize),
     segment: Scanned,
-    position: u64,
+    start: u64,
     frames: &mut Vec<ReplayFrame>,
 ) -> usize {
-    match frame_at(bytes, segment.number, segment.generation) {
+    let Scanned { number, generation, .. } = segment;
+    let bytes = &window[at..];
+    let place = |at: usize| {
+        let block = (start + at as u64) / BLOCK_SIZE_BYTES as u64;
+        (number, u32::try_from(block).expect("segments are small"))
+    };
+    match frame_at(bytes, number, generation) {
         FrameAt::Whole(found) => {
-            let step = found.step_bytes(bytes);
-            let block =
-                u32::try_from(position / BLOCK_SIZE_BYTES as u64).expect("segments are small");
-            frames.push(replay_frame(&found, (segment.number, block)));
-            step
+            frames.push(replay_frame(&found, place(at)));
+            found.step_bytes(bytes)
         }
         FrameAt::Partial | FrameAt::None => {
-            next_frame(bytes, segment.number, segment.generation).unwrap_or(usable).min(usable)
+            let length = next_frame(bytes, number, generation).unwrap_or(usable - at);
+            let length = length.min(usable - at);
+            let ends = (at + BLOCK_SIZE_BYTES..=at + length).step_by(BLOCK_SIZE_BYTES);
+            for end in ends {
+                let found = overwritten_frame(&window[..end], number, generation);
+                // One that starts here was looked for.
+                if let Some(found) = found.filter(|found| end - found.header.length_bytes() < at) {
+                    let first = end - found.header.length_bytes();
+                    frames.push(replay_frame(&found, place(first)));
+                }
+            }
+            length
         }
     }
 }
@@ -223,7 +239,8 @@ pub(crate) async fn rebuild_footer<F: DiskFile>(
     end: Position,
 ) -> DiskResult<Vec<u8>> {
     let length = usize::try_from(end.0).expect("segments are small");
-    let bytes = file.read_at(0, length).await?;
+    let mut bytes = file.read_at(0, length).await?;
+    bytes.resize(format::align_block(bytes.len()), 0);
     let mut channels: BTreeMap<ChannelId, RunList> = BTreeMap::new();
     let mut frames = FrameList::default();
     let mut at = BLOCK_SIZE_BYTES;

@@ -80,15 +80,22 @@ pub(super) struct MessageView<'a, F> {
     pub reads: &'a mut ReadQueue,
     pub misplaced: &'a mut BTreeSet<FramePlace>,
     pub bad_records: &'a mut BTreeSet<(SegmentNumber, ChannelId, Sequence)>,
-    pub skipped: &'a mut BTreeSet<SkippedRun>,
+    pub skipped: &'a mut BTreeSet<Skipped>,
     pub segments: &'a BTreeMap<SegmentNumber, Segment<F>>,
     pub frames: &'a FrameList,
     /// The frame of the message that was fetched last.
     pub held: Option<Rc<CachedFrame>>,
 }
 
-/// Messages of a channel that are not to be had: segment, first and last of the run in the frame that should be there.
-pub(super) type SkippedRun = (SegmentNumber, ChannelId, Sequence, Sequence);
+/// Messages that are passed over for want of what they are in, to be reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Skipped {
+    /// 0: no segment has them.
+    pub segment: SegmentNumber,
+    pub channel: ChannelId,
+    pub first: Sequence,
+    pub last: Sequence,
+}
 
 /// Where a message turned out to be.
 enum Found {
@@ -154,7 +161,7 @@ struct Finder<'a> {
     frames: &'a FrameList,
     reads: &'a mut ReadQueue,
     misplaced: &'a mut BTreeSet<FramePlace>,
-    skipped: &'a mut BTreeSet<SkippedRun>,
+    skipped: &'a mut BTreeSet<Skipped>,
 }
 
 impl Finder<'_> {
@@ -168,7 +175,8 @@ impl Finder<'_> {
         let (run, note) = match channel.index.find(sequence) {
             Place::Run(run) => (run, self.frames.of(&run)),
             Place::Gone(next) => {
-                return Found::Gone(next.unwrap_or(channel.committed.next()).max(sequence.next()));
+                let next = next.unwrap_or(channel.committed.next()).max(sequence.next());
+                return self.gone(channel, SegmentNumber(0), sequence, next);
             }
             Place::Sealed(segment) => {
                 if !is_segment(segment) {
@@ -196,8 +204,8 @@ impl Finder<'_> {
                 if !frame.runs.is_empty() {
                     self.misplaced.insert(place);
                 }
-                self.skipped.insert((place.0, channel.id, run.first, run.last()));
-                Found::Gone(run.last().next())
+                let first = run.first.max(channel.first);
+                self.gone(channel, place.0, first, run.last().next())
             }
         }
     }
@@ -214,8 +222,26 @@ impl Finder<'_> {
         };
         match footer.find(channel.id, sequence, segment, &mut channel.cursor) {
             FooterPlace::Run(run, note) => Ok((run, note)),
-            FooterPlace::Gone(next) => Err(Found::Gone(next.unwrap_or(sequence.next()))),
+            FooterPlace::Gone(next) => {
+                let next = next.unwrap_or(sequence.next());
+                Err(self.gone(channel, segment, sequence, next))
+            }
         }
+    }
+
+    /// The messages from `first` to before `next` are nowhere.
+    fn gone(
+        &mut self,
+        channel: &Channel,
+        segment: SegmentNumber,
+        first: Sequence,
+        next: Sequence,
+    ) -> Found {
+        let last = next.previous().min(channel.committed);
+        if first <= last {
+            self.skipped.insert(Skipped { segment, channel: channel.id, first, last });
+        }
+        Found::Gone(next)
     }
 }
 
@@ -352,20 +378,6 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// Names the messages of frames that cannot be read, and are another's: those that no limit has removed.
-    pub(super) fn report_skipped(&mut self) {
-        while let Some((segment, id, first, last)) = self.skipped.pop_first() {
-            let Some(channel) = self.channels.get(id) else { continue };
-            let (name, first) = (channel.name.to_string(), first.max(channel.first));
-            if first > last {
-                continue;
-            }
-            let what = "messages are in a frame that cannot be read";
-            let damage = Damage { shard: self.id, segment, channel: id, name, first, last, what };
-            self.damage.push(damage);
-        }
-    }
-
     pub(super) fn report_bad_records(&mut self) {
         while let Some((number, channel, sequence)) = self.bad_records.pop_first() {
             let name = self.channels.get(channel).map(|channel| channel.name.to_string());
@@ -373,6 +385,33 @@ impl<D: Disk> Shard<D> {
             self.damage.push(Damage::of_record(self.id, number, channel, sequence));
             if let Some(segment) = self.segments.get_mut(&number) {
                 segment.is_damaged = true;
+            }
+        }
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// Each message once: another place may have told of it before, or another store, of which this one is the copy.
+    pub(super) fn report_skipped(&mut self) {
+        while let Some(Skipped { segment, channel: id, first, last }) = self.skipped.pop_first() {
+            let Some(channel) = self.channels.get(id) else { continue };
+            let known = self.damage.missing_of(&channel.name);
+            let lost = self.lost.get(&id);
+            let unknown = known.map_or(vec![(first.0, last.0)], |k| k.missing_of(first.0, last.0));
+            let unknown = unknown.into_iter().flat_map(|(first, last)| {
+                lost.map_or(vec![(first, last)], |lost| lost.missing_of(first, last))
+            });
+            let name = channel.name.to_string();
+            for (first, last) in unknown.collect::<Vec<_>>() {
+                self.damage.push(Damage {
+                    shard: self.id,
+                    segment,
+                    channel: id,
+                    name: name.clone(),
+                    first: Sequence(first),
+                    last: Sequence(last),
+                    what: "acknowledged messages cannot be read",
+                });
             }
         }
     }

@@ -29,6 +29,8 @@ use crate::types::{
     ChannelId, Index, Monotonic, Now, SegmentNumber, Sequence, ShardId, SubscriptionId, Timestamp,
 };
 
+const BAD_HEADER: &str = "the header of a segment is damaged";
+
 /// The state while it is put together.
 struct Rebuilding {
     shard: ShardId,
@@ -206,7 +208,7 @@ impl Rebuilding {
             self.report(SegmentNumber(0), ChannelId(0), none, "acknowledged batches are lost");
         }
         for segment in damaged_headers {
-            self.report(*segment, ChannelId(0), none, "the header of a segment is damaged");
+            self.report(*segment, ChannelId(0), none, BAD_HEADER);
         }
     }
 
@@ -220,11 +222,12 @@ impl Rebuilding {
             }
             let Some(channel) = self.channels.get_mut(run.channel) else { continue };
             if last > channel.last {
+                let first = run.first.min(channel.last.next());
                 channel.last = last;
                 self.report(
                     SegmentNumber(0),
                     run.channel,
-                    (run.first, last),
+                    (first, last),
                     "acknowledged messages are lost",
                 );
             }
@@ -269,10 +272,16 @@ impl<D: Disk> Shard<D> {
             }
         }
         state.report_lost(lost, &recovered.damaged_headers);
+        let doubted = recovered.doubted_headers.clone();
         let seed = rng.u64(..);
         let mut shard =
             Self::assemble(id, recovered, config, fastrand::Rng::with_seed(seed), state);
         shard.settle();
+        for number in doubted {
+            if shard.segments.get(&number).is_some_and(|segment| segment.live_messages > 0) {
+                shard.damage.push(Damage::of_segment(id, number, BAD_HEADER));
+            }
+        }
         shard
     }
 

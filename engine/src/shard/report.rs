@@ -3,7 +3,7 @@
 
 use compact_str::CompactString;
 
-use super::Shard;
+use super::{MissingMessages, Shard};
 use crate::channel::{Channel, NameLookup};
 use crate::disk::Disk;
 use crate::index::frames::FrameList;
@@ -163,6 +163,14 @@ impl<D: Disk> Shard<D> {
             oldest_write: self.log.oldest_write(),
             is_finished: self.log.finished().is_some(),
         }
+    }
+
+    /// The messages that are known to be missing, in the order of channels and sequences: the first `count_max` ranges, and
+    /// how many messages the others have. Costs by how many damages were found.
+    pub fn missing_messages(&self, count_max: usize) -> (Vec<MissingMessages>, u64) {
+        let mut all = self.damage.missing();
+        let first = all.by_ref().take(count_max).collect();
+        (first, all.map(|missing| missing.count()).sum())
     }
 
     /// The limits of its channels.

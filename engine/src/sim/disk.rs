@@ -75,6 +75,28 @@ impl SimDisk {
         Self { world: Rc::new(RefCell::new(World::new(seed))), hardware, life: 0 }
     }
 
+    /// A disk with these files, durable.
+    #[cfg(test)]
+    pub(crate) fn holding(
+        hardware: SimRuntime,
+        seed: u64,
+        files: &std::collections::BTreeMap<String, Vec<u8>>,
+    ) -> Self {
+        let disk = Self::new(hardware, seed);
+        {
+            let world = &mut *disk.world.borrow_mut();
+            for (path, bytes) in files {
+                let directory = split(path).0;
+                world.create_directory(directory).expect("it may be there");
+                let file = world.create(path).expect("each has its name");
+                let length = bytes.len() as u64;
+                world.claim(file, length, path).expect("there is room");
+                world.content(file).damage(0, bytes);
+            }
+        }
+        disk
+    }
+
     /// Turns knobs; holds from now on, over crashes too.
     pub fn set_faults(&self, faults: Faults) {
         self.world.borrow_mut().faults = faults;

@@ -82,6 +82,17 @@ pub(crate) async fn find_store<D: Disk>(disk: &D) -> Result<Option<StoreInfo>, O
     Ok(block.map(StoreInfo::of))
 }
 
+/// Whether the `store` file itself can be read, and not only what repeats it.
+pub(crate) async fn is_store_file_whole<D: Disk>(disk: &D) -> Result<bool, OpenError> {
+    let file = match disk.open(STORE_PATH).await {
+        Ok(file) => file,
+        Err(DiskError::Absent { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let block = file.read_at(0, BLOCK_SIZE_BYTES).await?;
+    Ok(StoreBlock::decode(&block).valid().is_some())
+}
+
 fn new_store(config: &StorageConfig) -> StoreBlock {
     let frame_max = config
         .payload_size_bytes_max

@@ -17,6 +17,7 @@ use crate::sim::executor::{SimExecutor, SimRuntime};
 use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
 
 mod clustering;
+mod corruption;
 mod damage;
 mod failing;
 mod limits;
