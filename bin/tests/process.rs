@@ -82,6 +82,20 @@ impl Server {
         client
     }
 
+    /// The page of a server that has `-m` and writes its ports to its directory.
+    fn metrics(&self) -> String {
+        let ports = self.path(&format!("weirlog_{}.ports", self.child.id()));
+        let ports: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(ports).unwrap()).unwrap();
+        let address = ports["monitoring"][0].as_str().unwrap().strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
+    }
+
     fn end(&mut self) -> ExitStatus {
         let mut status = None;
         until("the end", || {
@@ -333,7 +347,10 @@ fn a_flipped_bit_is_found_offline_and_while_serving() {
 
     // The log of the first server is in the way of waiting for the second one's words.
     std::fs::remove_file(server.path("log")).unwrap();
-    let server = Server::start_in(server.directory.clone(), &["-m", "-1"]);
+    let ports = server.directory.path().to_str().unwrap().to_owned();
+    let flags = ["-m", "-1", "-ports_file_dir", &ports];
+    let server = Server::start_in(server.directory.clone(), &flags);
+    assert!(!server.metrics().contains("weirlog_damage_messages{"), "nobody has read it yet");
     for _ in 0..2 {
         let flags = ["-pub", "0", "-sub", "1", "-start", "first", "-n", "300", "-timeout", "1s"];
         assert!(!bench(&server, &flags).0, "one is lost");
@@ -341,6 +358,14 @@ fn a_flipped_bit_is_found_offline_and_while_serving() {
     server.wait_for("log", &format!("Damage in {}", lines[0]));
     let log = std::fs::read_to_string(server.path("log")).unwrap();
     assert_eq!(log.matches("Damage in").count(), 1, "{log}");
+    let (_, sequence) = lines[0].rsplit_once(" to ").unwrap();
+    let gauge = format!(
+        "weirlog_damage_messages{{channel=\"bench.0\",first=\"{sequence}\",last=\"{sequence}\"}} 1.0"
+    );
+    let metrics = server.metrics();
+    let gauges = metrics.lines().filter(|line| line.starts_with("weirlog_damage_messages{"));
+    assert_eq!(gauges.collect::<Vec<_>>(), [gauge]);
+    assert!(metrics.contains("\nweirlog_damage 1.0\n"), "{metrics}");
 }
 
 /// In the newest segment that has one.

@@ -14,7 +14,7 @@ use crate::ids::CoreId;
 use crate::link::LinkMessage;
 use crate::monitor::report::{
     ChannelReport, ConnectionOrder, ConnectionReport, ConnectionsInquiry, CoreTotals, Inquiry,
-    InterestReport, Report, ReportTicket, Standing, SubscriptionReport,
+    InterestReport, Missing, Report, ReportTicket, Standing, SubscriptionReport,
 };
 use crate::session::{Session, Subscription};
 use crate::stan::subjects::ServerInbox;
@@ -84,12 +84,19 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let shards = self.storage.shards();
         let totals_of =
             |shard: &ShardId| (*shard, self.storage.with(*shard, |shard| shard.totals()));
+        let mut missing = Missing::default();
+        for shard in shards {
+            let of_shard = |shard: &mut Shard<D>| shard.missing_messages(Missing::COUNT_MAX);
+            let (named, others) = self.storage.with(*shard, of_shard);
+            missing.add(named, others);
+        }
         CoreTotals {
             connections: self.hub.sessions.len(),
             connections_ever: self.hub.connections_count,
             tally: self.hub.tally,
             disk: self.storage.statistics(),
             shards: shards.iter().map(totals_of).collect(),
+            missing,
             limits: shards
                 .first()
                 .map(|shard| self.storage.with(*shard, |shard| shard.limits().clone())),

@@ -9,7 +9,7 @@ use weirlog_engine::storage::DiskStatistics;
 use weirlog_engine::types::{Now, ShardId};
 
 use super::process::ProcessReport;
-use super::report::{Inquiry, Report};
+use super::report::{Inquiry, Missing, Report};
 use crate::config::NetConfig;
 use crate::core::Tally;
 use crate::ids::CoreId;
@@ -47,6 +47,7 @@ pub(crate) struct Totals {
     pub(crate) full_shards: usize,
     /// Shards that take no messages before a restart.
     pub(crate) failed_shards: Vec<ShardId>,
+    pub(crate) missing: Missing,
     pub(crate) limits: Option<ChannelLimitRules>,
 }
 
@@ -62,6 +63,7 @@ impl Totals {
             sum.connections_ever += totals.connections_ever;
             sum.tally.add_all(&totals.tally);
             sum.disk.merge(&totals.disk);
+            sum.missing.add(totals.missing.named, totals.missing.others);
             sum.limits = sum.limits.or(totals.limits);
             for (id, shard) in &totals.shards {
                 sum.full_shards += usize::from(shard.is_full);

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use compact_str::CompactString;
 use weirlog_engine::limits::ChannelLimitRules;
 use weirlog_engine::request::{Client, ClientKey};
-use weirlog_engine::shard::{ChannelView, Lag, ShardTotals};
+use weirlog_engine::shard::{ChannelView, Lag, MissingMessages, ShardTotals};
 use weirlog_engine::storage::DiskStatistics;
 use weirlog_engine::types::{ShardId, Timestamp};
 
@@ -216,8 +216,32 @@ pub struct CoreTotals {
     pub disk: DiskStatistics,
     /// Its shards.
     pub shards: Vec<(ShardId, ShardTotals)>,
+    /// Messages of its shards that are missing.
+    pub missing: Missing,
     /// Limits of the channels, if it has shards.
     pub limits: Option<ChannelLimitRules>,
+}
+
+/// Messages that are known to be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// The first in the order of channels and sequences, [`Missing::COUNT_MAX`] at most.
+    pub named: Vec<MissingMessages>,
+    /// How many messages the others have.
+    pub others: u64,
+}
+
+impl Missing {
+    /// So many places are named: enough to see where to look. All are in the log, and `weirlog verify` tells them.
+    pub const COUNT_MAX: usize = 100;
+
+    /// Of these, too.
+    pub fn add(&mut self, named: Vec<MissingMessages>, others: u64) {
+        self.named.extend(named);
+        self.named.sort_unstable();
+        let beyond = self.named.drain(Self::COUNT_MAX.min(self.named.len())..);
+        self.others += others + beyond.map(|missing| missing.count()).sum::<u64>();
+    }
 }
 
 /// A connection's numbers: what connections can be sorted by.

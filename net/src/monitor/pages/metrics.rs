@@ -15,6 +15,7 @@ use super::{Page, Visit, switch};
 use crate::monitor::cores::{Cores, Totals};
 use crate::monitor::http::{Response, Status};
 use crate::monitor::process::ProcessReport;
+use crate::monitor::report::Missing;
 
 /// The text format's type.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -82,6 +83,7 @@ impl Collector for Snapshot {
         self.put_server(&mut out)?;
         self.put_traffic(&mut out)?;
         self.put_store(&mut out)?;
+        put_missing(&self.totals.missing, &mut out)?;
         if let Some(page) = &self.channels {
             self.put_channels(page, &mut out)?;
         }
@@ -231,6 +233,23 @@ impl Snapshot {
     }
 }
 
+/// A gauge for each of the first ranges of missing messages, and one without a channel for all others: a broken disk does
+/// not make a page without end.
+fn put_missing(missing: &Missing, out: &mut Out<'_>) -> fmt::Result {
+    let of = |channel: &str, first: String, last: String| {
+        vec![("channel", channel.to_owned()), ("first", first), ("last", last)]
+    };
+    let named = missing.named.iter().map(|range| {
+        let labels = of(&range.channel, range.first.to_string(), range.last.to_string());
+        (labels, range.count() as f64)
+    });
+    let others =
+        (missing.others > 0).then(|| (of("", String::new(), String::new()), missing.others as f64));
+    let help =
+        "Messages found missing, by channel and sequences; those of all other places together";
+    out.family("weirlog_damage_messages", help, named.chain(others))
+}
+
 fn labels_of(
     subscription: &crate::monitor::report::SubscriptionReport,
 ) -> Vec<(&'static str, String)> {
@@ -302,5 +321,68 @@ impl Out<'_> {
         let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         let sum = values.sum() as f64 / scale;
         metric.encode_histogram::<NoLabelSet>(sum, values.count(), &buckets, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weirlog_engine::shard::MissingMessages;
+    use weirlog_engine::types::Sequence;
+
+    struct Only(Missing);
+
+    impl fmt::Debug for Only {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl Collector for Only {
+        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            put_missing(&self.0, &mut Out(encoder))
+        }
+    }
+
+    fn lines(missing: Missing) -> Vec<String> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Only(missing)));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        let values = text.lines().filter(|line| !line.starts_with('#'));
+        values.map(str::to_owned).collect()
+    }
+
+    fn range(channel: &str, first: u64, last: u64) -> MissingMessages {
+        let (first, last) = (Sequence(first), Sequence(last));
+        MissingMessages { channel: channel.into(), first, last }
+    }
+
+    #[test]
+    fn missing_messages_are_named() {
+        let mut missing = Missing::default();
+        assert_eq!(lines(missing.clone()), [""; 0]);
+        missing.add(vec![range("b \"x\"", 3, 7)], 0);
+        missing.add(vec![range("a", 9, 9)], 0);
+        let wanted = [
+            r#"weirlog_damage_messages{channel="a",first="9",last="9"} 1.0"#,
+            r#"weirlog_damage_messages{channel="b \"x\"",first="3",last="7"} 5.0"#,
+        ];
+        assert_eq!(lines(missing), wanted);
+    }
+
+    /// However much is broken: a hundred places are named, the rest is one number.
+    #[test]
+    fn what_is_over_the_bound_is_one_number() {
+        let mut missing = Missing::default();
+        for shard in 0..3_u64 {
+            let ranges = (0..50).map(|at| range("a", 1 + shard + at * 10, 2 + shard + at * 10));
+            missing.add(ranges.collect(), shard);
+        }
+        let lines = lines(missing);
+        assert_eq!(lines.len(), Missing::COUNT_MAX + 1);
+        assert_eq!(lines[0], r#"weirlog_damage_messages{channel="a",first="1",last="2"} 2.0"#);
+        let others = r#"weirlog_damage_messages{channel="",first="",last=""} 103.0"#;
+        assert_eq!(lines.last().map(String::as_str), Some(others));
     }
 }
