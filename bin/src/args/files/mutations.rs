@@ -166,7 +166,10 @@ fn change(text: &mut String, rng: &mut Rng) {
         }
         4 => text.insert(from, char::from(rng.u8(..128))),
         5 => text.replace_range(line_start..line_end, ""),
-        6 => text.insert_str(line_start, &text[line_start..line_end].to_owned()),
+        6 => {
+            let line = text[line_start..line_end].to_owned();
+            text.insert_str(line_start, &line);
+        }
         7 => {
             let upper = text[from..word_end(from)].to_ascii_uppercase();
             text.replace_range(from..word_end(from), &upper);

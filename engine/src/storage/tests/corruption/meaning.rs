@@ -26,7 +26,8 @@ pub(super) fn meaning(files: &Files) -> Meaning {
         let ranges = if path == "store" {
             vec![sealed(bytes)]
         } else if Some(path) == newest {
-            vec![0..checkpoint_length(bytes)]
+            let whole = 0..checkpoint_length(bytes);
+            vec![whole]
         } else if path.contains("segment-") {
             of_segment(bytes)
         } else {
