@@ -69,7 +69,7 @@ pub(crate) struct Recovered<F: DiskFile> {
     pub frames: Vec<ReplayFrame>,
     /// Segments whose header is damaged.
     pub damaged_headers: Vec<SegmentNumber>,
-    /// Segments whose header is damaged if they have messages: dead ones otherwise, about to become others.
+    /// Segments whose header is damaged if they have messages: dead ones otherwise, about to become others, or never whole.
     pub doubted_headers: Vec<SegmentNumber>,
     /// What recovery found out.
     pub verdict: Verdict,
@@ -254,7 +254,7 @@ impl<F> Opened<F> {
         match found {
             // With its first frame the header was written that says so: this is an older one that came back. A frame that
             // was not committed is what a power loss left of that write, and nothing.
-            Some(found) if is_own => {
+            Some(found) if is_own && found.life == SegmentLife::Log => {
                 if header.generation == found.generation && found.base_index <= witness {
                     self.damaged.push(name);
                     self.insert(found, file);
@@ -262,8 +262,9 @@ impl<F> Opened<F> {
                     self.spare.push((name, file));
                 }
             }
-            // A dead segment's file, whose new name a crash has kept from the disk; or another file's header in one that
-            // is alive. What is alive shows once all is replayed.
+            // A dead segment's file, whose new name a crash has kept from the disk; a clustered one that was not whole when
+            // the server ended; or another file's header, or an older one, in one that is alive. What is alive shows once
+            // all is replayed.
             Some(found) => {
                 self.doubted.push(name);
                 self.insert(found, file);
