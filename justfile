@@ -30,9 +30,14 @@ compare:
     cargo build --release -q -p weirlog -p weirlog-benches
     target/release/weirlog-benches compare
 
-# Every fuzz target for a while.
+# Every fuzz target for a while; see fuzz/README.md.
 fuzz seconds="60":
     for target in $(cargo +nightly fuzz list); do cargo +nightly fuzz run $target -- -max_total_time={{seconds}} || exit 1; done
+
+# Dependencies: advisories, licences, sources. Fetches the RustSec database; where that cannot be, without it:
+# `just audit licenses bans sources`. Needs `cargo install --locked cargo-deny`.
+audit *checks:
+    cargo deny --locked check {{checks}}
 
 # The official clients against the release binary.
 conformance:
