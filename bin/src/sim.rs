@@ -3,22 +3,29 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use weirlog_net::sim::{Log, Outcome, SimPlan, Violation, run, shrink};
+use weirlog_net::sim::{Log, Outcome, Script, SimPlan, Violation, run, run_script, shrink};
 
 use crate::args::SimOptions;
 
 /// Runs what was asked for; fails at the first broken promise. Of many seeds the failing one is made small.
 pub(crate) fn simulate(options: &SimOptions) -> ExitCode {
     match options.seed {
-        Some(seed) => replay(SimPlan { seed, steps: options.steps, faults: options.faults }),
+        Some(seed) => {
+            let plan = SimPlan { seed, steps: options.steps, faults: options.faults };
+            replay(plan, options.only.clone())
+        }
         None => run_all(options),
     }
 }
 
-/// One seed, with all that happens.
-fn replay(plan: SimPlan) -> ExitCode {
+/// One seed, or only some of what is done there, with all that happens.
+fn replay(plan: SimPlan, only: Option<Script>) -> ExitCode {
     let log: Log = Box::new(|line| println!("{line}"));
-    match run(plan, Some(log)) {
+    let result = match only {
+        Some(script) => run_script(plan, script, Some(log)),
+        None => run(plan, Some(log)),
+    };
+    match result {
         Ok(outcome) => {
             println!("{outcome:?}");
             println!("trace hash {:016x}", outcome.trace_hash);
@@ -52,14 +59,15 @@ fn run_all(options: &SimOptions) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Tells what failed, and the shortest command found that fails.
+/// Tells what failed, the shortest command found that fails, and what is done then.
 fn fail(violation: Violation, is_shrinking: bool) -> ExitCode {
     eprintln!("weirlog: {violation}\n  {}", violation.plan);
     if !is_shrinking {
         return ExitCode::FAILURE;
     }
-    let (plan, violation) = shrink(violation.plan, violation);
-    eprintln!("weirlog: the least found that fails, and how:\n  {plan}\n  {violation}");
+    let small = shrink(violation.plan, violation);
+    eprintln!("weirlog: the least found that fails, and how:\n  {small}\n  {}", small.violation);
+    eprint!("{} operations and faults:\n{}", small.history.deeds_count(), small.history);
     ExitCode::FAILURE
 }
 

@@ -11,9 +11,11 @@
 
 mod client;
 mod faults;
+mod limits;
 mod model;
 mod network;
 mod rot;
+mod script;
 mod server;
 mod shrink;
 #[cfg(test)]
@@ -31,11 +33,13 @@ use weirlog_engine::sim::SimRuntime;
 use weirlog_engine::types::Monotonic;
 
 pub use faults::{FaultKind, FaultKinds, UnknownFault};
+use limits::Limits;
 use model::Model;
 use network::Connection;
+pub use script::{Deed, Done, History, Script, UnknownDeed};
 use server::Server;
-pub use shrink::shrink;
-pub use workload::run;
+pub use shrink::{Shrunk, shrink};
+pub use workload::{run, run_script};
 
 /// How a run is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +134,8 @@ struct World {
     operations: Cell<u64>,
     /// Faults have stopped: clients publish no more, ack all and take up all durables.
     is_draining: Cell<bool>,
+    /// Faults have stopped, and clients begin nothing more: they ack, or do not, as before.
+    is_quiet: Cell<bool>,
     /// A disk failed under the server that runs: whoever is refused does not know what was stored.
     is_disk_failing: Cell<bool>,
     /// The last server process under which a disk failed.
@@ -145,6 +151,12 @@ struct World {
     /// Whether bytes have changed at rest.
     has_rotted: Cell<bool>,
     faults: FaultKinds,
+    /// As they are while clients work.
+    limits: Limits,
+    /// What is done, of all that chance draws; none: all of it.
+    script: Option<Script>,
+    /// What was done so far.
+    history: RefCell<History>,
     log: Option<Log>,
 }
 
@@ -158,6 +170,11 @@ impl World {
             let us = self.runtime.now().mono.0 / 1_000;
             log(&format!("{:>7}.{:03} {}", us / 1_000, us % 1_000, text()));
         }
+    }
+
+    /// Whether a deed is not left out.
+    fn may_do(&self, deed: &Deed) -> bool {
+        self.script.as_ref().is_none_or(|script| script.has(deed))
     }
 
     fn count_operation(&self) {

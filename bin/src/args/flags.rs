@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weirlog_engine::types::ChannelLimits;
-use weirlog_net::sim::FaultKinds;
+use weirlog_net::sim::{FaultKinds, Script};
 use weirlog_net::tls::{TlsClientSpec, TlsSpec};
 
 use super::files::FileSettings;
@@ -447,6 +447,9 @@ pub(super) struct SimFlags {
     /// Leave these faults out, names with commas
     #[arg(long, value_name = "FAULTS", value_parser = values::faults_without)]
     without: Option<FaultKinds>,
+    /// Of -seed, do only these operations and faults
+    #[arg(long, value_name = "LIST", value_parser = values::script, requires = "seed")]
+    only: Option<Script>,
     /// Look for the least that fails
     #[arg(long, default_value = "true")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]
@@ -461,8 +464,8 @@ impl SimFlags {
     /// What these flags mean together.
     pub(super) fn into_options(self) -> SimOptions {
         let faults = self.without.unwrap_or(FaultKinds::all());
-        let (seeds, is_shrinking) = (self.seeds, self.shrink);
-        SimOptions { seed: self.seed, seeds, steps: self.steps, faults, is_shrinking }
+        let Self { seed, seeds, steps, only, shrink: is_shrinking, .. } = self;
+        SimOptions { seed, seeds, steps, faults, only, is_shrinking }
     }
 }
 

@@ -9,7 +9,7 @@ use weirlog_engine::types::ChannelLimits;
 use weirlog_net::auth::AuthorizationSpec;
 use weirlog_net::config::NetConfig;
 use weirlog_net::front::upstream::UpstreamAddress;
-use weirlog_net::sim::FaultKinds;
+use weirlog_net::sim::{FaultKinds, Script};
 use weirlog_net::tls::{ClientCertificates, TlsClientSpec, TlsSpec};
 
 use crate::log::SyslogTarget;
@@ -352,7 +352,7 @@ pub(crate) enum SignalTarget {
 }
 
 /// What a simulation was asked to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SimOptions {
     /// Run this seed only.
     pub(crate) seed: Option<u64>,
@@ -362,6 +362,8 @@ pub(crate) struct SimOptions {
     pub(crate) steps: u64,
     /// The kinds of faults there are.
     pub(crate) faults: FaultKinds,
+    /// What is done of that seed's run; none: all.
+    pub(crate) only: Option<Script>,
     /// Whether a failing seed of many is made small.
     pub(crate) is_shrinking: bool,
 }

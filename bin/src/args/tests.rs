@@ -298,16 +298,23 @@ fn commands() {
     assert!(version_line().starts_with("weirlog version 0."));
     let faults = FaultKinds::all();
     let sim = |seed, seeds, steps| {
-        Command::Sim(SimOptions { seed, seeds, steps, faults, is_shrinking: true })
+        Command::Sim(SimOptions { seed, seeds, steps, faults, only: None, is_shrinking: true })
     };
     assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
     assert_eq!(command(&["sim", "--seed", "0xff", "-steps=5"]), sim(Some(255), 100, 5));
     assert_eq!(command(&["--", "sim", "-seeds", "3"]), sim(None, 3, 10_000));
     let faults = faults.without(FaultKind::Power).without(FaultKind::Lag);
+    let list = "c0:3,kill:42@53210123,end@60000000";
+    let only = Some(list.parse().unwrap());
     let without =
-        SimOptions { seed: Some(1), seeds: 100, steps: 10_000, faults, is_shrinking: false };
-    let line = ["sim", "-seed", "1", "--without", "power,lag", "--shrink=false"];
+        SimOptions { seed: Some(1), seeds: 100, steps: 10_000, faults, only, is_shrinking: false };
+    let line = ["sim", "-seed", "1", "--without", "power,lag", "--only", list, "--shrink=false"];
     assert_eq!(command(&line), Command::Sim(without));
+    check_error(
+        &["sim", "-seed", "1", "--only", "c0"],
+        "-only: not a list of operations and faults (such as c0:3,kill:42@53210123,end@60000000): \"c0\"",
+    );
+    check_error(&["sim", "--only", list], "-only");
     check_error(
         &["sim", "--without", "power,rain"],
         "-without: unknown fault, there are power, kill, stop, write-errors, read-errors, full-disk, \

@@ -55,6 +55,8 @@ pub(crate) enum ValueError {
     NotAProcess,
     /// Not kinds of the simulator's faults.
     UnknownFault,
+    /// Not a list of what a simulated run did.
+    UnknownDeed,
     /// Not valid UTF-8.
     NotUtf8,
     /// Nothing where something is needed.
@@ -92,6 +94,9 @@ impl fmt::Display for ValueError {
                 f.write_str("unknown order, use stop, quit, term, reopen, reload or ldm")
             }
             Self::NotAProcess => f.write_str("a process id is at least 1"),
+            Self::UnknownDeed => f.write_str(
+                "not a list of operations and faults (such as c0:3,kill:42@53210123,end@60000000)",
+            ),
             Self::UnknownFault => {
                 let names = FaultKind::ALL.map(FaultKind::name).join(", ");
                 write!(f, "unknown fault, there are {names}")

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use weirlog_net::sim::FaultKinds;
+use weirlog_net::sim::{FaultKinds, Script};
 
 use super::options::StoreKind;
 pub(crate) use super::value_error::ValueError;
@@ -132,6 +132,11 @@ pub(super) fn faults_without(text: &str) -> Result<FaultKinds, ValueError> {
         let kind = name.trim().parse().map_err(|_| ValueError::UnknownFault)?;
         Ok(faults.without(kind))
     })
+}
+
+/// What is done of a simulated run.
+pub(super) fn script(text: &str) -> Result<Script, ValueError> {
+    text.parse().map_err(|_| ValueError::UnknownDeed)
 }
 
 pub(super) fn in_range(value: i128, min: u64, max: u64) -> Result<u64, ValueError> {

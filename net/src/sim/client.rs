@@ -11,7 +11,7 @@ mod requests;
 mod subscriptions;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use weirlog_engine::runtime::Runtime;
 use weirlog_engine::types::{Monotonic, Now};
 
 use super::network::Connection;
-use super::{FaultKind, World};
+use super::script::own_rng;
+use super::{Deed, FaultKind, World};
 use crate::stan::wire::PubMsg;
 use requests::Request;
 use subscriptions::Subscription;
@@ -65,8 +66,12 @@ struct Unacked {
 /// One client.
 pub(super) struct Client {
     pub(super) name: String,
+    number: usize,
     world: Rc<World>,
+    seed: u64,
     rng: Rng,
+    /// Turns it has had.
+    turns: u64,
     stage: Stage,
     /// Registrations tried so far: each has a connection id of its own.
     registrations: u64,
@@ -89,11 +94,15 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(name: String, world: Rc<World>, seed: u64, is_auditor: bool) -> Self {
+    /// Client `number`; none: the reader of all channels.
+    pub(super) fn new(number: Option<usize>, world: Rc<World>, seed: u64) -> Self {
         Self {
-            name,
+            name: number.map_or_else(|| "auditor".to_owned(), |number| format!("c{number}")),
+            number: number.unwrap_or(usize::MAX),
             world,
+            seed,
             rng: Rng::with_seed(seed),
+            turns: 0,
             stage: Stage::Away,
             registrations: 0,
             line: None,
@@ -105,7 +114,7 @@ impl Client {
             stalled_until: Monotonic(0),
             disturbed_at: Monotonic(0),
             pinged_at: Monotonic(0),
-            is_auditor,
+            is_auditor: number.is_none(),
             state_losses: 0,
         }
     }
@@ -152,6 +161,7 @@ impl Client {
     /// Has a turn.
     pub(super) fn turn(client: &Rc<RefCell<Self>>) {
         let mut this = client.borrow_mut();
+        this.turns += 1;
         let now = this.now();
         if this.line.is_none() {
             if now.mono >= this.wait_until {
@@ -174,7 +184,7 @@ impl Client {
                     this.audit();
                 } else if this.world.is_draining.get() {
                     this.take_up_durables();
-                } else {
+                } else if !this.world.is_quiet.get() {
                     this.act(now);
                 }
             }
@@ -285,49 +295,74 @@ impl Client {
         self.line_lost();
     }
 
-    /// Does something at random, as an application would.
+    /// Does something at random, as an application would, unless it is left out. What it draws for that is drawn from
+    /// this turn's own chance.
     fn act(&mut self, now: Now) {
-        match self.rng.u32(0..1_000) {
-            0..600 => self.publish_some(),
-            600..700 => self.subscribe_at_random(),
-            700..740 => self.end_at_random(),
-            740..745 => self.send_close(),
-            745..750 => {
-                self.log(|| "leaves its connection".to_owned());
-                self.drop_line();
-            }
-            750..753 => {
-                self.log(|| "starts anew with the same id".to_owned());
-                self.drop_line();
-                self.forget_registration();
-            }
-            753..756 if self.world.faults.has(FaultKind::Stalls) => {
-                let ms = self.rng.u64(100..8_000);
-                self.log(|| format!("reads nothing for {ms} ms"));
-                self.stalled_until = now.mono.after_ms(ms);
-                self.disturbed_at = self.stalled_until;
-            }
-            756..800 => self.send(b"PING\r\n"),
-            _ => {}
+        let deed = Deed::Operation { client: self.number, turn: self.turns };
+        if !self.world.may_do(&deed) {
+            return;
+        }
+        let others = std::mem::replace(&mut self.rng, own_rng(self.seed, self.turns));
+        let text = self.do_something(now);
+        self.rng = others;
+        if let Some(text) = text {
+            self.world.history.borrow_mut().note(deed, now.mono, text);
         }
     }
 
-    fn publish_some(&mut self) {
+    /// Returns what it did, if that was anything.
+    fn do_something(&mut self, now: Now) -> Option<String> {
+        let text = match self.rng.u32(0..1_000) {
+            0..600 => return self.publish_some(),
+            600..700 => return self.subscribe_at_random(),
+            700..740 => return self.end_at_random(),
+            740..745 => {
+                self.send_close();
+                "closes".to_owned()
+            }
+            745..750 => {
+                self.drop_line();
+                "leaves its connection".to_owned()
+            }
+            750..753 => {
+                self.drop_line();
+                self.forget_registration();
+                "starts anew with the same id".to_owned()
+            }
+            753..756 if self.world.faults.has(FaultKind::Stalls) => {
+                let ms = self.rng.u64(100..8_000);
+                self.stalled_until = now.mono.after_ms(ms);
+                self.disturbed_at = self.stalled_until;
+                format!("reads nothing for {ms} ms")
+            }
+            756..800 => {
+                self.send(b"PING\r\n");
+                "pings".to_owned()
+            }
+            _ => return None,
+        };
+        self.log(|| text.clone());
+        Some(text)
+    }
+
+    fn publish_some(&mut self) -> Option<String> {
         let count =
             if self.rng.u8(..8) == 0 { self.rng.usize(1..30) } else { self.rng.usize(1..4) };
+        let (mut orders, mut channels) = (Vec::new(), BTreeSet::new());
         for _ in 0..count {
             let Some(number) = self.line.as_ref().map(|line| line.connection.number) else {
-                return;
+                break;
             };
             if self.publishes.len() >= PUBLISHES_MAX {
-                return;
+                break;
             }
             let channel = self.world.random_channel(&mut self.rng);
             let order = self.number();
             let mut payload = format!("{}-{order:05}", self.name);
-            let padding = match self.rng.u8(..10) {
-                0 => self.rng.usize(..4_000),
-                _ => self.rng.usize(..self.world.padding_bytes_max),
+            let padding = match (self.world.limits.payload_bytes(&channel), self.rng.u8(..10)) {
+                (Some(lengths), _) => self.rng.usize(lengths).saturating_sub(payload.len()),
+                (None, 0) => self.rng.usize(..4_000),
+                (None, _) => self.rng.usize(..self.world.padding_bytes_max),
             };
             payload.extend(std::iter::repeat_n('.', padding));
             let guid = format!("{}g{order}", self.name);
@@ -350,8 +385,14 @@ impl Client {
                 &format!("_STAN.acks.{id}"),
                 &bytes,
             );
+            orders.push(order);
+            channels.insert(channel);
             self.publishes.insert(guid, Unacked { payload, line: number, sent_at });
         }
+        let (first, last) = (orders.first()?, orders.last()?);
+        let (name, count) = (&self.name, orders.len());
+        let channels = channels.into_iter().collect::<Vec<_>>().join(", ");
+        Some(format!("publishes {count}: {name}-{first:05} to {name}-{last:05}, to {channels}"))
     }
 
     /// Whatever was sent over a connection that works has its answer soon.
@@ -383,6 +424,16 @@ impl Client {
     /// When something last kept the server and this client from doing things in time.
     fn calm_since(&self) -> Monotonic {
         self.disturbed_at.max(self.world.calm_since())
+    }
+
+    /// Since when the server can reach it without delay; none: it cannot.
+    pub(super) fn reachable_since(&self) -> Option<Monotonic> {
+        let now = self.now().mono;
+        let line = self.line.as_ref().filter(|line| !line.connection.is_cut())?;
+        let is_there = self.stage == Stage::Joined
+            && now >= self.stalled_until
+            && line.life == self.world.model.borrow().life();
+        is_there.then(|| self.calm_since())
     }
 
     /// Whether nothing of it is open: all is answered and acked.

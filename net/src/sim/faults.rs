@@ -31,9 +31,10 @@ pub enum FaultKind {
     Lag,
     /// Clients read nothing for a while.
     Stalls,
-    /// The number of cores is another at each start.
+    /// The number of cores is another at each start, and some starts ask first for another number of shards, which is
+    /// refused.
     Cores,
-    /// Channels have limits.
+    /// Channels have limits, and the store may have one on channels.
     Limits,
     /// Bytes change at rest, or are another place's, in one run of eight.
     Rot,
@@ -85,6 +86,24 @@ impl FaultKind {
             Self::Cores => "cores",
             Self::Limits => "limits",
             Self::Rot => "rot",
+        }
+    }
+
+    /// What the workload does, as a list of deeds names it.
+    pub(super) fn deed(self) -> &'static str {
+        match self {
+            Self::Power => "power fails",
+            Self::Kill => "the process is killed",
+            Self::Stop => "the server is stopped",
+            Self::WriteErrors => "writes fail for a while",
+            Self::ReadErrors => "reads fail for a while",
+            Self::FullDisk => "the disk is full for a while",
+            Self::SlowDisk => "the disk is slow for a while",
+            Self::Clock => "the wall clock jumps",
+            Self::Cuts => "a connection is cut",
+            Self::Lag => "the network is slow for a while",
+            Self::Rot => "the server ends, and bytes change before it comes back",
+            Self::Stalls | Self::Cores | Self::Limits => "nothing",
         }
     }
 

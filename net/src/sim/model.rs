@@ -2,18 +2,23 @@
 //!
 //! The model never guesses what the server did with a request whose answer was lost: it then expects less.
 
+mod admission;
 mod audit;
 mod damage;
 mod finish;
 mod group;
+mod redelivery;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weirlog_engine::types::{ChannelLimits, Monotonic, Timestamp};
+use weirlog_engine::types::{Monotonic, Timestamp};
 
+use super::limits::Limits;
 use crate::stan::wire::MsgProto;
+use admission::Admission;
 use damage::Losses;
 pub(super) use group::{Group, Left, Start, SubscriptionKey};
+pub(super) use redelivery::{DISTURBED_SLACK_MS, REDELIVERY_SLACK_MS};
 
 /// Names a [`Group`].
 pub(super) type GroupIndex = usize;
@@ -28,6 +33,8 @@ pub(super) struct Publish {
     pub(super) order: u64,
     pub(super) sent_at: Monotonic,
     pub(super) acked_at: Option<Monotonic>,
+    /// The server says that it is not stored and never will be.
+    pub(super) is_refused: bool,
 }
 
 /// A message at its sequence.
@@ -56,8 +63,8 @@ pub(super) struct Model {
     /// Durables whose removal was never answered: the next one of the name may be the old one.
     doubted: BTreeSet<SubscriptionKey>,
     generations: BTreeMap<SubscriptionKey, u64>,
-    /// Limits of the channels that have some.
-    limits: BTreeMap<String, ChannelLimits>,
+    limits: Limits,
+    admission: Admission,
     /// What was published to each channel so far.
     published_counts: BTreeMap<String, u64>,
     /// What the reader at the end found.
@@ -86,8 +93,8 @@ pub(super) struct Received<'a> {
 }
 
 impl Model {
-    /// A model of channels with these limits, on a disk that has an ack in `commit_after_ms` at the latest.
-    pub(super) fn new(limits: BTreeMap<String, ChannelLimits>, commit_after_ms: u64) -> Self {
+    /// A model of a server with these limits, on a disk that has an ack in `commit_after_ms` at the latest.
+    pub(super) fn new(limits: Limits, commit_after_ms: u64) -> Self {
         Self { limits, commit_after_ms, ..Self::default() }
     }
 
@@ -149,8 +156,15 @@ impl Model {
     pub(super) fn published(&mut self, payload: String, channel: &str, line: u64, now: Monotonic) {
         let order = self.publishes.len() as u64;
         *self.published_counts.entry(channel.to_owned()).or_default() += 1;
-        let publish =
-            Publish { channel: channel.to_owned(), line, order, sent_at: now, acked_at: None };
+        self.admission.channel_asked(channel);
+        let publish = Publish {
+            channel: channel.to_owned(),
+            line,
+            order,
+            sent_at: now,
+            acked_at: None,
+            is_refused: false,
+        };
         let old = self.publishes.insert(payload, publish);
         assert!(old.is_none(), "payloads are unique");
     }
@@ -165,6 +179,10 @@ impl Model {
         }
         publish.acked_at = Some(now);
         self.acked_count += 1;
+        let (admission, limits) = (&mut self.admission, &self.limits);
+        if let Some(what) = admission.channel_sure(&publish.channel, limits, now) {
+            self.violated(what);
+        }
     }
 
     /// Checks a message, from wherever it came, against all that is known of its sequence.
@@ -181,6 +199,9 @@ impl Model {
             Some(publish) if publish.channel != channel => {
                 let other = publish.channel.clone();
                 self.violated(format!("{place}: {payload:?} was published to {other}"));
+            }
+            Some(publish) if publish.is_refused => {
+                self.violated(format!("{place}: {payload:?} was refused, and is stored"));
             }
             Some(_) => {}
         }
@@ -199,13 +220,14 @@ impl Model {
     }
 
     /// Checks a delivery to a subscription.
-    pub(super) fn delivered(&mut self, received: &Received<'_>) {
+    pub(super) fn delivered(&mut self, received: &Received<'_>, now: Monotonic) {
         let Received { message, group: index, life, client, .. } = *received;
         let channel = self.groups[index].channel.clone();
         self.seen(message, &channel, client);
         let sequence = message.sequence;
         let group = &mut self.groups[index];
         group.delivered.insert(sequence);
+        group.note_delivery(sequence, life, now);
         let is_again = !message.is_redelivered && !group.new_seen.insert((life, sequence));
         let certain = group.acks.get(&sequence).copied().flatten();
         let place =
@@ -235,6 +257,7 @@ impl Model {
     /// A subscriber acks.
     pub(super) fn ack_sent(&mut self, group: GroupIndex, sequence: u64) {
         self.groups[group].acks.entry(sequence).or_insert(None);
+        self.groups[group].unacked.remove(&sequence);
     }
 
     /// The server has applied an ack.

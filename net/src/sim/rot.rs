@@ -47,6 +47,14 @@ impl Run {
         self.plan.faults.has(FaultKind::Rot) && FaultKind::Rot.rng(self.plan.seed).u8(..8) == 0
     }
 
+    /// Behind all that clients did, where most is on disk: a deed as the others.
+    pub(super) fn rot_last(&mut self) -> Result<(), String> {
+        if self.world.script.is_some() || !self.is_rotting() {
+            return Ok(());
+        }
+        self.strike_anew(FaultKind::Rot)
+    }
+
     /// The server ends, one or two places change, and it comes back.
     pub(super) fn rot(&mut self) -> Result<(), String> {
         if !self.is_rotting() {

@@ -104,7 +104,7 @@ impl Server {
 
     async fn open(self: &Rc<Self>, disk: SimDisk, plan: ServerPlan) -> Result<(), OpenError> {
         let info = open_store(&disk, &plan.storage).await?;
-        let slots = ChannelSlots::default();
+        let slots = ChannelSlots::new(plan.storage.channels_max);
         let count = usize::from(plan.core_count);
         let links: Links =
             Rc::new((0..count).map(|_| (0..count).map(|_| Pipe::default()).collect()).collect());

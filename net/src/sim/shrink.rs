@@ -1,18 +1,50 @@
-//! A failing run made small: as few kinds of faults and as few steps as still fail.
+//! A failing run made small: as few kinds of faults, steps, clients, operations and faults as still fail.
 
-use super::{FaultKind, SimPlan, Violation, run};
+mod cut;
 
-/// Runs that making one small may take: enough for all kinds of faults twice and for the steps.
+use std::fmt;
+
+use super::workload::perform;
+use super::{FaultKind, History, Script, SimPlan, Violation, run};
+use cut::cut;
+
+/// Runs that leaving out kinds and steps may take: enough for all kinds of faults twice and for the steps.
 const RUNS_MAX: usize = 60;
 
-/// The smallest plan found that still breaks a promise, and how it does. A kind of fault is left out if the run fails
-/// without it; then steps are halved, later taken away by quarters and eighths, as long as it fails.
+/// The least that was found to fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shrunk {
+    /// The run.
+    pub plan: SimPlan,
+    /// What of it is done; none: all, since a run by the list of its own deeds does not fail.
+    pub script: Option<Script>,
+    /// How it fails.
+    pub violation: Violation,
+    /// What it does.
+    pub history: History,
+}
+
+/// The command that makes this run.
+impl fmt::Display for Shrunk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.plan)?;
+        self.script.as_ref().map_or(Ok(()), |script| write!(formatter, " --only {script}"))
+    }
+}
+
+/// The least found that still breaks a promise, and how it does. A kind of fault is left out if the run fails without
+/// it; then steps are halved, later taken away by quarters and eighths, as long as it fails. Then clients, operations and
+/// single faults are left out.
 ///
 /// What is broken may be another promise than at first: a small run that fails is worth more than a large one that
 /// fails in the same way.
 #[must_use]
-pub fn shrink(plan: SimPlan, violation: Violation) -> (SimPlan, Violation) {
-    shrink_by(plan, violation, |plan| run(plan, None).err())
+pub fn shrink(plan: SimPlan, violation: Violation) -> Shrunk {
+    let (plan, _) = shrink_by(plan, violation, |plan| run(plan, None).err());
+    cut(plan, |script| {
+        let (result, history) = perform(plan, script.cloned(), None);
+        (result.err(), history)
+    })
 }
 
 fn shrink_by(

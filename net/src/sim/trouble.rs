@@ -6,11 +6,15 @@ use fastrand::Rng;
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::sim::{Chance, Faults};
 
-use super::FaultKind;
-use super::workload::Run;
+use super::script::own_rng;
+use super::server::Server;
+use super::workload::{Run, SHARDS_MAX, START_MS_MAX};
+use super::{Deed, FaultKind, Script};
 
 /// After space is back publishing goes on within this, on a disk that takes no time.
 const FULL_MS_MAX: u64 = 3_000;
+/// Writes that were under way have landed after this.
+const LANDED_MS_MAX: u64 = 5_000;
 /// What waits behind a slow operation is through after this.
 const SLOW_MS_MAX: u64 = 8_000;
 
@@ -23,24 +27,68 @@ impl Run {
 
     /// Each kind of trouble strikes or not.
     pub(super) fn trouble(&mut self) -> Result<(), String> {
+        self.rounds += 1;
         for kind in FaultKind::ALL {
-            if kind.per_mille() == 0 {
-                continue;
-            }
-            let rounds = 1_000 * self.calm;
-            let strikes = self.chance(kind).u32(..rounds) < kind.per_mille();
-            if strikes && self.plan.faults.has(kind) {
-                self.strike(kind)?;
+            if kind.per_mille() > 0 && self.draw(kind, self.rounds) && self.may_strike(kind) {
+                self.strike_in(kind, self.rounds)?;
             }
         }
         Ok(())
     }
 
+    fn may_strike(&self, kind: FaultKind) -> bool {
+        match kind {
+            FaultKind::Rot => self.is_rotting(),
+            // A disk that rots fails in no other way: what is lost is known exactly.
+            FaultKind::WriteErrors | FaultKind::ReadErrors if self.is_rotting() => false,
+            _ => self.plan.faults.has(kind),
+        }
+    }
+
+    /// A kind strikes whatever is drawn, in a round of its own.
+    pub(super) fn strike_anew(&mut self, kind: FaultKind) -> Result<(), String> {
+        self.rounds += 1;
+        self.draw(kind, self.rounds);
+        self.strike_in(kind, self.rounds)
+    }
+
+    /// Whether a kind strikes in this round: what it draws from then on depends on nothing that happened before.
+    fn draw(&mut self, kind: FaultKind, round: u64) -> bool {
+        let rounds = 1_000 * self.calm;
+        let seed = self.plan.seed;
+        let chance = self.chance(kind);
+        *chance = own_rng(kind.rng(seed).u64(..), round);
+        chance.u32(..rounds) < kind.per_mille()
+    }
+
+    fn strike_in(&mut self, kind: FaultKind, round: u64) -> Result<(), String> {
+        let now = self.world.runtime.now().mono;
+        let deed = Deed::Fault { at_us: now.0 / 1_000, kind, round };
+        self.world.history.borrow_mut().note(deed, now, kind.deed().to_owned());
+        self.striking = kind;
+        self.strike(kind)
+    }
+
+    /// The faults of a script, each at its time, then nothing more until its end.
+    pub(super) fn trouble_by(&mut self, script: &Script) -> Result<(), String> {
+        for deed in &script.deeds {
+            if let Deed::Fault { at_us, kind, round } = *deed {
+                self.pass_until(at_us)?;
+                self.draw(kind, round);
+                self.strike_in(kind, round)?;
+            }
+        }
+        self.pass_until(script.ends_at_us)
+    }
+
+    fn pass_until(&mut self, at_us: u64) -> Result<(), String> {
+        let us = at_us.saturating_sub(self.world.runtime.now().mono.0 / 1_000);
+        self.pass(Duration::from_micros(us))
+    }
+
     fn strike(&mut self, kind: FaultKind) -> Result<(), String> {
         match kind {
             FaultKind::Power | FaultKind::Kill | FaultKind::Stop => self.interrupt(kind),
-            // A disk that rots fails in no other way: what is lost is known exactly.
-            FaultKind::WriteErrors | FaultKind::ReadErrors if self.is_rotting() => Ok(()),
             FaultKind::WriteErrors => self.fail_writes(),
             FaultKind::ReadErrors => self.fail_reads(),
             FaultKind::FullDisk => self.fill_disk(),
@@ -96,6 +144,9 @@ impl Run {
                 _ => self.chance(kind).u64(0..5_000_000),
             };
             self.pass(Duration::from_micros(pause_us))?;
+            if self.chance(kind).u8(..8) == 0 {
+                self.start_with_other_shards()?;
+            }
             self.start_server();
             if self.chance(kind).u8(..5) > 0 {
                 return self.wait_until_listening();
@@ -106,6 +157,42 @@ impl Run {
         }
     }
 
+    /// The number of shards is fixed when a store is made: a start that asks for another one is refused, and leaves the
+    /// disk as it is.
+    fn start_with_other_shards(&mut self) -> Result<(), String> {
+        let mut plan = self.server_plan();
+        let other = self.chance(self.striking).u16(1..=SHARDS_MAX);
+        if other == self.shard_count || !self.has_store || !self.plan.faults.has(FaultKind::Cores) {
+            return Ok(());
+        }
+        // What a killed process had under way still lands.
+        self.pass(Duration::from_millis(LANDED_MS_MAX))?;
+        self.world.log(|| format!("a start with {other} shards"));
+        plan.storage.shard_count = Some(other);
+        plan.net.shard_count = other;
+        let before = self.disk_hash();
+        let server = Server::start(self.executor.group(), self.disk.clone(), plan);
+        for _ in 0..START_MS_MAX / 10 {
+            self.pass(Duration::from_millis(10))?;
+            if server.failure().is_some() || server.is_listening() {
+                break;
+            }
+        }
+        let failure = server.failure().unwrap_or_default();
+        server.kill();
+        if !failure.contains("shards, which are fixed") {
+            let shards = self.shard_count;
+            return Err(format!(
+                "a start with {other} shards for {shards} is not refused: {failure:?}"
+            ));
+        }
+        if self.disk_hash() == before {
+            Ok(())
+        } else {
+            Err(format!("a start that was refused for its {other} shards changed the disk"))
+        }
+    }
+
     pub(super) fn end_server(&mut self, kind: FaultKind) -> Result<(), String> {
         self.crashes += 1;
         match kind {
@@ -113,7 +200,7 @@ impl Run {
             FaultKind::Power => {
                 self.world.log(|| "power fails".to_owned());
                 self.kill_server(false);
-                let mut rng = self.chance(kind).fork();
+                let mut rng = self.chance(self.striking).fork();
                 self.disk = self.disk.crash(&mut rng);
             }
             _ => {

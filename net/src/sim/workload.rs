@@ -1,41 +1,45 @@
 //! One run: clients at work, faults drawn from the seed, then calm, and the last checks.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
 use rustc_hash::FxHasher;
-use weirlog_engine::limits::{ChannelLimitRules, LimitRule, NamePart};
 use weirlog_engine::runtime::Runtime;
 use weirlog_engine::sim::{Faults, SimDisk, SimExecutor};
 use weirlog_engine::storage::{StorageConfig, Tuning};
-use weirlog_engine::types::{ChannelLimits, Monotonic};
+use weirlog_engine::types::Monotonic;
 use weirlog_engine::verify::verify;
 
 use super::client::{CLUSTER_ID, Client};
+use super::limits::Limits;
 use super::model::Model;
+use super::script::own_rng;
 use super::server::{Server, ServerPlan};
-use super::{FaultKind, Log, Outcome, SimPlan, Violation, World};
+use super::{FaultKind, History, Log, Outcome, Script, SimPlan, Violation, World};
 use crate::config::NetConfig;
 use crate::core::Notice;
 
 const CHANNELS: [&str; 4] = ["alpha", "beta.one", "gamma", "delta-4.x"];
 const PAYLOAD_SIZE_BYTES_MAX: u32 = 8 << 10;
+/// A store has this many shards at most; cores, of which there are as many at most, vary from start to start.
+pub(super) const SHARDS_MAX: u16 = 4;
 /// A server is ready within this; recovery reads little here.
 pub(super) const START_MS_MAX: u64 = 20_000;
 /// When faults have stopped all is delivered and acked within this.
 const DRAIN_MS_MAX: u64 = 180_000;
 
-pub(super) const NO_LIMITS: ChannelLimits = ChannelLimits {
-    messages_max: 0,
-    bytes_max: 0,
-    age_ms_max: 0,
-    subscriptions_max: 0,
-    inactivity_ms_max: 0,
-};
+/// Clients that rest do so for longer than it takes to be calm and for the longest wait to be over twice.
+const REST_MS: u64 = 60_000;
+/// How often queue groups are looked at.
+const CHECK_MS: u64 = 200;
+/// What chance is for, apart from faults: whether clients rest, what a server is started with in the end, and clients,
+/// the reader of all channels first.
+const REST: u64 = 1;
+const LAST_START: u64 = 2;
+const CLIENT: u64 = 3;
 
 /// How late a violation is seen.
 const STEP_MAX: Duration = Duration::from_millis(10);
@@ -49,12 +53,20 @@ pub(super) struct Run {
     pub(super) chances: Vec<(FaultKind, Rng)>,
     pub(super) world: Rc<World>,
     clients: Vec<Rc<RefCell<Client>>>,
-    shard_count: u16,
+    pub(super) shard_count: u16,
     core_count: u16,
-    limits: ChannelLimitRules,
+    limits: Limits,
     tuning: Tuning,
     /// How many times rarer trouble is: in some runs much happens between two blows.
     pub(super) calm: u32,
+    /// Rounds of the workload so far.
+    pub(super) rounds: u64,
+    /// The fault that strikes, or struck last: its chance decides on all that it leads to.
+    pub(super) striking: FaultKind,
+    /// Groups are looked at again then.
+    checked_until: Monotonic,
+    /// A server was ready on this disk before.
+    pub(super) has_store: bool,
     pub(super) crashes: u64,
     /// Places where bytes changed at rest, each with its file.
     pub(super) rotted: Vec<String>,
@@ -67,18 +79,39 @@ pub(super) struct Run {
 /// # Errors
 /// The first promise that was broken.
 pub fn run(plan: SimPlan, log: Option<Log>) -> Result<Outcome, Violation> {
-    let mut run = Run::new(plan, log);
-    let what = match run.work().and_then(|()| run.rot()).and_then(|()| run.drain()) {
-        Ok(()) => return Ok(run.outcome()),
-        Err(what) => what,
-    };
-    let at_ms = run.world.runtime.now().mono.0 / 1_000_000;
-    run.kill_server(false);
-    Err(Violation { plan, at_ms, what })
+    perform(plan, None, log).0
+}
+
+/// Does only what stands in a script, which was made of a run of the same plan.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run_script(plan: SimPlan, script: Script, log: Option<Log>) -> Result<Outcome, Violation> {
+    perform(plan, Some(script), log).0
+}
+
+/// A run, and what was done in it.
+pub(super) fn perform(
+    plan: SimPlan,
+    script: Option<Script>,
+    log: Option<Log>,
+) -> (Result<Outcome, Violation>, History) {
+    let mut run = Run::new(plan, script, log);
+    let worked = run.work().and_then(|()| run.rot_last());
+    let now_us = |run: &Run| run.world.runtime.now().mono.0 / 1_000;
+    run.world.history.borrow_mut().ended_at_us = now_us(&run);
+    let result = worked.and_then(|()| run.drain());
+    let result = result.map(|()| run.outcome()).map_err(|what| {
+        let at_ms = now_us(&run) / 1_000;
+        run.kill_server(false);
+        Violation { plan, at_ms, what }
+    });
+    let history = run.world.history.take();
+    (result, history)
 }
 
 impl Run {
-    fn new(plan: SimPlan, log: Option<Log>) -> Self {
+    fn new(plan: SimPlan, script: Option<Script>, log: Option<Log>) -> Self {
         let mut rng = Rng::with_seed(plan.seed);
         let executor = SimExecutor::new(plan.seed);
         let runtime = executor.runtime();
@@ -91,18 +124,18 @@ impl Run {
             .iter()
             .map(|name| (*name).to_owned())
             .collect();
-        let limits = draw_limits(&plan, &channels);
-        let rules = limits.iter().map(|(name, limits)| rule(name, limits)).collect();
+        let limits = Limits::draw(&plan, &channels);
         let world = Rc::new(World {
             runtime,
             // A write and its flush may both be slow, each a hundred times.
-            model: RefCell::new(Model::new(limits, 300 + write_us_max / 5)),
+            model: RefCell::new(Model::new(limits.clone(), 300 + write_us_max / 5)),
             server: RefCell::default(),
             channels,
             connections: RefCell::default(),
             connections_count: Cell::new(0),
             operations: Cell::new(0),
             is_draining: Cell::new(false),
+            is_quiet: Cell::new(false),
             is_disk_failing: Cell::new(false),
             failing_life: Cell::new(0),
             is_full_until: Cell::new(Monotonic(0)),
@@ -111,9 +144,12 @@ impl Run {
             padding_bytes_max: [100, 100, 1_000, 5_000][rng.usize(..4)],
             has_rotted: Cell::new(false),
             faults: plan.faults,
+            limits: limits.clone(),
+            script,
+            history: RefCell::default(),
             log,
         });
-        let shard_count = rng.u16(1..=4);
+        let shard_count = rng.u16(1..=SHARDS_MAX);
         let tuning = Tuning { tail_bytes_max: 1 << rng.u32(17..21), ..Tuning::small() };
         let chances = FaultKind::ALL.map(|kind| (kind, kind.rng(plan.seed))).into();
         let mut run = Self {
@@ -127,25 +163,33 @@ impl Run {
             world,
             clients: Vec::new(),
             shard_count,
-            limits: ChannelLimitRules::new(NO_LIMITS, rules),
+            limits,
             tuning,
+            rounds: 0,
+            striking: FaultKind::Cores,
+            checked_until: Monotonic(0),
+            has_store: false,
             crashes: 0,
             rotted: Vec::new(),
             clustered: 0,
             emptied: 0,
         };
         for number in 0..run.rng.usize(2..=5) {
-            run.add_client(format!("c{number}"), false);
+            if run.world.script.as_ref().is_none_or(|script| script.has_client(number)) {
+                run.add_client(Some(number));
+            }
         }
         run
     }
 
-    fn add_client(&mut self, name: String, is_auditor: bool) -> Rc<RefCell<Client>> {
-        let seed = self.rng.u64(..);
-        let client = Rc::new(RefCell::new(Client::new(name, self.world.clone(), seed, is_auditor)));
+    /// Adds client `number`; none: the reader of all channels.
+    fn add_client(&mut self, number: Option<usize>) {
+        let mut rng =
+            own_rng(self.plan.seed, number.map_or(CLIENT, |number| CLIENT + 1 + number as u64));
+        let seed = rng.u64(..);
+        let client = Rc::new(RefCell::new(Client::new(number, self.world.clone(), seed)));
         self.clients.push(client.clone());
-        let think_ms_max = [2, 20, 60, 200][self.rng.usize(..4)];
-        let mut rng = self.rng.fork();
+        let think_ms_max = [2, 20, 60, 200][rng.usize(..4)];
         let (acting, runtime) = (client.clone(), self.world.runtime.clone());
         let weak = Rc::downgrade(&acting);
         self.world.runtime.spawn(async move {
@@ -155,34 +199,11 @@ impl Run {
                 Client::turn(&client);
             }
         });
-        client
     }
 
     pub(super) fn start_server(&mut self) {
-        let drawn = self.chance(FaultKind::Cores).u16(1..=3).min(self.shard_count);
-        let is_other = self.plan.faults.has(FaultKind::Cores);
-        let core_count = if is_other { drawn } else { self.core_count };
-        let plan = ServerPlan {
-            core_count,
-            storage: StorageConfig {
-                cluster_id: CLUSTER_ID.to_owned(),
-                shard_count: Some(self.shard_count),
-                payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX,
-                channels_max: 0,
-                limits: self.limits.clone(),
-                seed: self.rng.u64(..),
-                tuning: self.tuning,
-            },
-            net: NetConfig {
-                cluster_id: CLUSTER_ID.to_owned(),
-                shard_count: self.shard_count,
-                payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX as usize,
-                heartbeat_interval_ms: 5_000,
-                heartbeat_timeout_ms: 2_000,
-                ..NetConfig::default()
-            },
-            seed: self.rng.u64(..),
-        };
+        let plan = self.server_plan();
+        let core_count = plan.core_count;
         let life = self.world.model.borrow_mut().life_begins();
         if self.world.is_disk_failing.get() {
             self.world.failing_life.set(life);
@@ -190,6 +211,37 @@ impl Run {
         self.world.log(|| format!("starts with {core_count} cores, {} shards", self.shard_count));
         let server = Server::start(self.executor.group(), self.disk.clone(), plan);
         *self.world.server.borrow_mut() = Some(server);
+    }
+
+    /// What the server is started with now.
+    pub(super) fn server_plan(&mut self) -> ServerPlan {
+        let (shard_count, striking) = (self.shard_count, self.striking);
+        let chance = self.chance(striking);
+        let drawn = chance.u16(1..=3).min(shard_count);
+        let (storage_seed, seed) = (chance.u64(..), chance.u64(..));
+        let is_other = self.plan.faults.has(FaultKind::Cores);
+        ServerPlan {
+            core_count: if is_other { drawn } else { self.core_count },
+            storage: StorageConfig {
+                cluster_id: CLUSTER_ID.to_owned(),
+                shard_count: Some(self.shard_count),
+                payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX,
+                channels_max: self.limits.channels_max,
+                limits: self.limits.rules(),
+                seed: storage_seed,
+                tuning: self.tuning,
+            },
+            net: NetConfig {
+                cluster_id: CLUSTER_ID.to_owned(),
+                shard_count: self.shard_count,
+                channels_max: self.limits.channels_max,
+                payload_size_bytes_max: PAYLOAD_SIZE_BYTES_MAX as usize,
+                heartbeat_interval_ms: 5_000,
+                heartbeat_timeout_ms: 2_000,
+                ..NetConfig::default()
+            },
+            seed,
+        }
     }
 
     pub(super) fn kill_server(&mut self, is_clean: bool) {
@@ -215,6 +267,7 @@ impl Run {
 
     fn pass_step(&mut self, duration: Duration) -> Result<(), String> {
         self.executor.run_for(duration);
+        self.check_groups();
         let server = self.world.server.borrow().clone();
         if let Some(server) = server {
             let is_disk_failing = self.world.is_disk_failing.get();
@@ -224,6 +277,7 @@ impl Run {
                 return Err(format!("the server does not start: {reason}"));
             }
             self.world.hear_damage(&server);
+            self.has_store |= server.is_listening();
             for notice in server.take_notices() {
                 self.world.log(|| format!("notice {notice:?}"));
                 match notice {
@@ -244,6 +298,9 @@ impl Run {
 
     fn work(&mut self) -> Result<(), String> {
         self.start_server();
+        if let Some(script) = self.world.script.clone() {
+            return self.trouble_by(&script);
+        }
         while self.world.operations.get() < self.plan.steps {
             let us = match self.rng.u8(..20) {
                 0 => self.rng.u64(0..3_000_000),
@@ -254,6 +311,42 @@ impl Run {
             self.trouble()?;
         }
         Ok(())
+    }
+
+    /// Nobody is refused from now on, so that all can be read and taken up.
+    fn admit_all(&mut self) -> Result<(), String> {
+        if !self.limits.refuses() {
+            return Ok(());
+        }
+        self.stop_server()?;
+        self.limits.admit_all();
+        self.world.model.borrow_mut().admits_all();
+        self.start_server();
+        self.wait_until_listening()
+    }
+
+    /// In some runs clients go on not to ack for a while after faults have stopped: what they owe must come again.
+    fn rest(&mut self) -> Result<(), String> {
+        if own_rng(self.plan.seed, REST).u8(..4) > 0 {
+            return Ok(());
+        }
+        self.world.log(|| "clients rest".to_owned());
+        self.world.is_quiet.set(true);
+        self.pass(Duration::from_millis(REST_MS))
+    }
+
+    /// Checks that queue groups get again what they do not ack.
+    fn check_groups(&mut self) {
+        let now = self.world.runtime.now().mono;
+        if now < self.checked_until {
+            return;
+        }
+        self.checked_until = now.after_ms(CHECK_MS);
+        let clients = self.clients.iter().map(|client| client.borrow());
+        let reachable_since = clients
+            .filter_map(|client| Some((client.name.clone(), client.reachable_since()?)))
+            .collect();
+        self.world.model.borrow_mut().check_group_redeliveries(now, &reachable_since);
     }
 
     pub(super) fn stop_server(&mut self) -> Result<(), String> {
@@ -289,11 +382,15 @@ impl Run {
     /// Faults have stopped: everybody comes back, all is delivered and acked, then all is checked.
     fn drain(&mut self) -> Result<(), String> {
         self.world.log(|| "calm begins".to_owned());
+        self.striking = FaultKind::Cores;
+        *self.chance(FaultKind::Cores) = own_rng(self.plan.seed, LAST_START);
         self.wait_until_listening()?;
+        self.rest()?;
+        self.admit_all()?;
         self.world.is_draining.set(true);
         self.wait_for(|run| run.clients.iter().all(|client| client.borrow().is_published()))?;
         self.pass(Duration::from_secs(12))?;
-        self.add_client("auditor".to_owned(), true);
+        self.add_client(None);
         self.wait_for(|run| run.world.model.borrow().unread() == 0)?;
         // What is stored though nobody was told comes too.
         self.pass(Duration::from_secs(3))?;
@@ -305,6 +402,7 @@ impl Run {
             let now = run.world.runtime.now().mono;
             run.clients.iter().all(|client| client.borrow().is_settled())
                 && run.world.model.borrow().missing(now).is_none()
+                && run.world.model.borrow().owed(now).is_none()
         })?;
         self.world.model.borrow_mut().check_channels();
         self.world.model.borrow_mut().check_starts();
@@ -339,7 +437,10 @@ impl Run {
         self.world.model.borrow_mut().check_channels();
         self.pass(Duration::ZERO)?;
         let now = self.world.runtime.now().mono;
-        let missing = self.world.model.borrow().missing(now);
+        let (missing, owed) = {
+            let model = self.world.model.borrow();
+            (model.missing(now), model.owed(now))
+        };
         let states: Vec<String> = self
             .clients
             .iter()
@@ -348,16 +449,21 @@ impl Run {
             .collect();
         let unread = self.world.model.borrow().unread();
         Err(format!(
-            "no end after {DRAIN_MS_MAX} ms of calm: {missing:?}, {unread} unread, {states:?}"
+            "no end after {DRAIN_MS_MAX} ms of calm: {missing:?}, {owed:?}, {unread} unread, {states:?}"
         ))
     }
 
-    fn outcome(&mut self) -> Outcome {
+    /// A hash over all that is on the disk.
+    pub(super) fn disk_hash(&self) -> u64 {
         let mut hasher = FxHasher::default();
         for path in self.disk.paths() {
             hasher.write(path.as_bytes());
             hasher.write(&self.disk.peek(&path).unwrap_or_default());
         }
+        hasher.finish()
+    }
+
+    fn outcome(&mut self) -> Outcome {
         let model = self.world.model.borrow();
         Outcome {
             operations: self.world.operations.get(),
@@ -368,40 +474,7 @@ impl Run {
             emptied: self.emptied,
             rotted: self.rotted.len() as u64,
             trace_hash: self.executor.trace_hash(),
-            disk_hash: hasher.finish(),
+            disk_hash: self.disk_hash(),
         }
-    }
-}
-
-/// Some channels keep only so many messages, or only for so long.
-fn draw_limits(plan: &SimPlan, channels: &[String]) -> BTreeMap<String, ChannelLimits> {
-    let mut rng = FaultKind::Limits.rng(plan.seed);
-    let mut limits = BTreeMap::new();
-    if !plan.faults.has(FaultKind::Limits) {
-        return limits;
-    }
-    // Where all channels have some, whole segments die and are used again.
-    let kinds = [3, 5, 8][rng.usize(..3)];
-    for channel in channels {
-        let ages_s = [2..20, 20..200][rng.usize(..2)].clone();
-        let (messages_max, age_ms_max) = (rng.u64(1..80), rng.u64(ages_s) * 1_000);
-        let (messages_max, age_ms_max) = match rng.u8(..kinds) {
-            0 | 3 => (messages_max, 0),
-            1 => (0, age_ms_max),
-            2 | 4 => (messages_max, age_ms_max),
-            _ => continue,
-        };
-        let drawn = ChannelLimits { messages_max, age_ms_max, ..NO_LIMITS };
-        limits.insert(channel.clone(), drawn);
-    }
-    limits
-}
-
-fn rule(name: &str, limits: &ChannelLimits) -> LimitRule {
-    let parts = name.split('.').map(|part| NamePart::Exactly(part.into()));
-    LimitRule {
-        messages_max: Some(limits.messages_max),
-        age_ms_max: Some(limits.age_ms_max),
-        ..LimitRule::new(parts.collect())
     }
 }

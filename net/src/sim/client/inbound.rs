@@ -1,8 +1,10 @@
 //! What a client receives: NATS lines, and in them heartbeats, answers, acks and messages.
 
+use weirlog_engine::error::RequestError;
 use weirlog_engine::types::Monotonic;
 
 use super::{Client, HEARTBEAT_SID, PUB_ACK_SID, RESPONSE_SID, SUBSCRIPTION_SID, Stage};
+use crate::sim::script::own_rng;
 use crate::stan::wire::{MsgProto, PubAck};
 
 /// One line of the server, with its payload.
@@ -78,6 +80,10 @@ impl Client {
             self.world.model.borrow_mut().acked(&publish.payload, now);
         } else if self.world.may_refuse(self.life(), publish.sent_at) {
             self.log(|| format!("is refused {:?}: {}", publish.payload, ack.error));
+        } else if ack.error == RequestError::TooManyChannels.to_string() {
+            let (life, payload) = (self.life(), &publish.payload);
+            self.log(|| format!("is refused {payload:?}: {}", ack.error));
+            self.world.model.borrow_mut().publish_refused(payload, life);
         } else if self.stage == Stage::Joined && self.is_current(publish.line) {
             self.violated(&format!("{:?} was refused: {}", publish.payload, ack.error));
         }
@@ -114,7 +120,10 @@ impl Client {
             format!("gets {} {sequence} for subscription {slot}, again {again}", message.subject)
         });
         let is_draining = self.world.is_draining.get();
-        let delay_ms = subscription.ack_delay_ms(&mut self.rng, is_draining, self.is_auditor);
+        // When it is acked depends on nothing that happened before.
+        let delivery = message.sequence << 8 | u64::from(message.redelivery_count & 0xff);
+        let mut rng = own_rng(!self.seed, delivery);
+        let delay_ms = subscription.ack_delay_ms(&mut rng, is_draining, self.is_auditor);
         if let Some(delay_ms) = delay_ms {
             subscription.ack_at(message.sequence, now.mono.after_ms(delay_ms));
         }

@@ -73,7 +73,6 @@ impl Client {
     pub(super) fn send_close(&mut self) {
         let mut payload = Vec::new();
         CloseRequest { client_id: &self.name }.encode(&mut payload);
-        self.log(|| "closes".to_owned());
         self.stage = Stage::Leaving;
         self.leave_all();
         self.ask(&format!("_STAN.close.{CLUSTER_ID}"), Question::Close, &payload);
@@ -95,13 +94,14 @@ impl Client {
 
     /// The old registration is certainly gone, and its subscriptions with it.
     fn registration_gone(&mut self) {
+        let now = self.now().mono;
         let mut model = self.world.model.borrow_mut();
         for (slot, subscription) in std::mem::take(&mut self.subscriptions) {
             let how = match subscription.phase {
                 Phase::Ending { removes: true, .. } => Left::Doubted,
                 _ => Left::Closed,
             };
-            model.left(subscription.group, &(self.name.clone(), slot), how);
+            model.left(subscription.group, &(self.name.clone(), slot), how, now);
         }
     }
 
@@ -139,8 +139,9 @@ impl Client {
             Question::Close => {
                 CloseResponse::decode(payload).map(|answer| self.on_closed(answer.error))
             }
-            Question::Subscribe { slot } => SubscriptionResponse::decode(payload)
-                .map(|answer| self.on_subscribed(slot, answer.ack_inbox, answer.error)),
+            Question::Subscribe { slot } => SubscriptionResponse::decode(payload).map(|answer| {
+                self.on_subscribed(slot, answer.ack_inbox, answer.error, request.sent_at)
+            }),
             Question::End { slot } => SubscriptionResponse::decode(payload)
                 .map(|answer| self.on_ended(slot, answer.error)),
             Question::Ping => PingResponse::decode(payload)

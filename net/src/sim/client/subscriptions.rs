@@ -3,22 +3,20 @@
 use std::collections::BTreeMap;
 
 use fastrand::Rng;
+use weirlog_engine::error::RequestError;
 use weirlog_engine::types::{Monotonic, Now};
 
 use super::requests::Question;
 use super::{CLUSTER_ID, Client, Line, SUBSCRIPTION_SID};
 use crate::sim::World;
-use crate::sim::model::{GroupIndex, Left, Received, Start, SubscriptionKey};
+use crate::sim::model::{
+    DISTURBED_SLACK_MS, GroupIndex, Left, REDELIVERY_SLACK_MS, Received, Start, SubscriptionKey,
+};
 use crate::stan::errors;
 use crate::stan::wire::{Ack, MsgProto, SubscriptionRequest, UnsubscribeRequest};
 
 /// Subscriptions of one client at most.
 const SUBSCRIPTIONS_MAX: usize = 5;
-/// Beyond its ack wait a redelivery may take this long.
-const REDELIVERY_SLACK_MS: u64 = 3_000;
-/// The same after the client could not be reached: its heartbeats may have failed.
-const DISTURBED_SLACK_MS: u64 = 12_000;
-
 /// Messages are this long under way, and expire a little early.
 const EXPIRY_SLACK_MS: u64 = 500;
 
@@ -116,7 +114,8 @@ impl Subscription {
         }
         self.begin_life(life);
         let is_acked = model.is_acked(self.group, message.sequence);
-        model.delivered(&Received { message, group: self.group, life, client: &self.client });
+        let received = Received { message, group: self.group, life, client: &self.client };
+        model.delivered(&received, now.mono);
         let sequence = message.sequence;
         let mut complaint = None;
         if !message.is_redelivered {
@@ -191,9 +190,10 @@ impl Client {
         }
     }
 
-    pub(super) fn subscribe_at_random(&mut self) {
+    /// Returns what it did, if it could do anything.
+    pub(super) fn subscribe_at_random(&mut self) -> Option<String> {
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            return;
+            return None;
         }
         let channel = self.world.random_channel(&mut self.rng);
         let key = match self.rng.u8(..4) {
@@ -212,10 +212,11 @@ impl Client {
         };
         let is_in_use = matches!(key, SubscriptionKey::Durable { .. })
             && self.subscriptions.values().any(|subscription| subscription.key == key);
-        if !is_in_use {
-            let start = self.random_start();
-            self.subscribe(key, channel, start);
+        if is_in_use {
+            return None;
         }
+        let start = self.random_start();
+        self.subscribe(key, channel, start)
     }
 
     fn random_start(&mut self) -> Start {
@@ -235,12 +236,9 @@ impl Client {
         }
     }
 
-    fn subscribe(&mut self, key: SubscriptionKey, channel: String, start: Start) {
-        let Some((number, life)) =
-            self.line.as_ref().map(|line| (line.connection.number, line.life))
-        else {
-            return;
-        };
+    /// Returns what it did, if it is connected.
+    fn subscribe(&mut self, key: SubscriptionKey, channel: String, start: Start) -> Option<String> {
+        let (number, life) = self.line.as_ref().map(|line| (line.connection.number, line.life))?;
         let slot = self.number();
         let member = (self.name.clone(), slot);
         let now = self.now();
@@ -264,9 +262,17 @@ impl Client {
             outstanding: BTreeMap::new(),
             last_new: 0,
         };
+        let ack_wait_ms = subscription.ack_wait_ms;
+        self.world.model.borrow_mut().may_wait(group, ack_wait_ms);
         self.send_interest(&subscription);
         self.send_subscribe(&subscription, start);
+        let Subscription { channel, key, in_flight_max, ack_wait_ms, policy, .. } = &subscription;
+        let text = format!(
+            "subscribes to {channel} from {start:?}, number {slot}: {key:?}, max in flight {in_flight_max}, \
+             ack wait {ack_wait_ms} ms, acks {policy:?}"
+        );
         self.subscriptions.insert(slot, subscription);
+        Some(text)
     }
 
     fn send_subscribe(&mut self, subscription: &Subscription, start: Start) {
@@ -307,8 +313,18 @@ impl Client {
         );
     }
 
-    pub(super) fn on_subscribed(&mut self, slot: u64, ack_inbox: &str, error: &str) {
+    pub(super) fn on_subscribed(
+        &mut self,
+        slot: u64,
+        ack_inbox: &str,
+        error: &str,
+        sent_at: Monotonic,
+    ) {
         let now = self.now();
+        if is_limit(error) {
+            self.on_over_limit(slot, error, sent_at);
+            return;
+        }
         let Some(subscription) = self.subscriptions.get_mut(&slot) else { return };
         if !error.is_empty() {
             let what = format!("{subscription:?} was refused: {error}");
@@ -329,12 +345,23 @@ impl Client {
         }
     }
 
-    /// Ends one of the subscriptions.
-    pub(super) fn end_at_random(&mut self) {
+    /// It is one too many: whether that is so the model knows.
+    fn on_over_limit(&mut self, slot: u64, error: &str, sent_at: Monotonic) {
+        let Some(subscription) = self.subscriptions.remove(&slot) else { return };
+        self.log(|| format!("subscription {slot} is refused: {error}"));
+        let is_channel = error == RequestError::TooManyChannels.to_string();
+        let (member, asked) = ((self.name.clone(), slot), (self.life(), sent_at));
+        let now = self.now().mono;
+        let mut model = self.world.model.borrow_mut();
+        model.subscribe_refused(subscription.group, &member, is_channel, asked, now);
+    }
+
+    /// Ends one of the subscriptions. Returns what it did, if there are any.
+    pub(super) fn end_at_random(&mut self) -> Option<String> {
         let active: Vec<u64> =
             self.subscriptions.values().filter(|sub| sub.is_active()).map(|sub| sub.slot).collect();
         if active.is_empty() {
-            return;
+            return None;
         }
         let slot = active[self.rng.usize(..active.len())];
         let removes = self.rng.u8(..3) == 0;
@@ -347,6 +374,8 @@ impl Client {
             );
         }
         self.settle_subscriptions();
+        let verb = if removes { "removes" } else { "closes" };
+        Some(format!("{verb} subscription {slot}"))
     }
 
     /// Asks for the ends that are wanted and not asked for.
@@ -400,7 +429,8 @@ impl Client {
             }
         }
         let how = if removes { Left::Removed } else { Left::Closed };
-        self.world.model.borrow_mut().left(subscription.group, &(self.name.clone(), slot), how);
+        let (member, now) = ((self.name.clone(), slot), self.now().mono);
+        self.world.model.borrow_mut().left(subscription.group, &member, how, now);
     }
 
     /// Sends the acks whose time has come; when faults have stopped, all.
@@ -445,7 +475,7 @@ impl Client {
         }
     }
 
-    /// What was not acked comes again in time, unless it goes to another member.
+    /// What was not acked comes again in time; of queue groups the model knows, since another member may get it.
     pub(super) fn check_redeliveries(&self, now: Now) {
         for subscription in
             self.subscriptions.values().filter(|sub| sub.is_active() && !sub.is_queue())
@@ -478,4 +508,10 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether a refusal is for a limit on who may come.
+pub(super) fn is_limit(error: &str) -> bool {
+    let limits = [RequestError::TooManyChannels, RequestError::TooManySubscriptions];
+    limits.iter().any(|limit| error == limit.to_string())
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use weirlog_engine::types::{ChannelLimits, Monotonic};
 
 use super::{Model, Publish};
-use crate::sim::workload::NO_LIMITS;
 use crate::stan::wire::MsgProto;
 
 /// Messages are this long under way and wait this long for the next look at ages, on a server that may just have
@@ -44,14 +43,18 @@ impl Model {
         if self.is_lost(channel, sequence) {
             return true;
         }
-        let Some(limits) = self.limits.get(channel) else { return false };
+        if !self.limits.removes(channel) {
+            return false;
+        }
         let published = self.published_counts.get(channel).copied().unwrap_or(0);
-        if limits.messages_max > 0 && sequence + limits.messages_max <= published {
+        let least = self.limits.kept_counts(channel).map(|(least, _)| least);
+        if least.is_some_and(|least| sequence + least <= published) {
             return true;
         }
         let seen = self.channels.get(channel).and_then(|channel| channel.get(&sequence));
         let publish = seen.and_then(|seen| self.publishes.get(&seen.payload));
-        publish.is_none_or(|publish| self.may_be_expired(limits, publish, now))
+        let limits = self.limits.of(channel);
+        publish.is_none_or(|publish| self.may_be_expired(&limits, publish, now))
     }
 
     fn may_be_expired(&self, limits: &ChannelLimits, publish: &Publish, now: Monotonic) -> bool {
@@ -90,14 +93,15 @@ impl Model {
         (first, last): (u64, u64),
         now: Monotonic,
     ) -> Result<(), String> {
-        let limits = self.limits.get(name).copied().unwrap_or(NO_LIMITS);
+        let limits = self.limits.of(name);
         let count = last + 1 - first - self.lost_count(name, first, last);
-        if limits.messages_max > 0 && count > limits.messages_max {
-            let max = limits.messages_max;
-            return Err(format!("channel {name}: {count} messages are kept, {max} are allowed"));
+        let kept_counts = self.limits.kept_counts(name);
+        if let Some((_, max)) = kept_counts.filter(|(_, max)| count > *max) {
+            return Err(format!(
+                "channel {name}: {count} messages are kept, {max} are allowed by {limits:?}"
+            ));
         }
-        let by_count =
-            if limits.messages_max > 0 { last.saturating_sub(limits.messages_max) } else { 0 };
+        let by_count = kept_counts.map_or(0, |(least, _)| last.saturating_sub(least));
         let Some(channel) = self.channels.get(name) else { return Ok(()) };
         for (sequence, seen) in channel {
             let Some(publish) = self.publishes.get(&seen.payload) else { continue };
@@ -122,7 +126,7 @@ impl Model {
 
     /// What was acked and never seen lies before the first that is kept.
     fn check_acked(&self, name: &str, first: u64, now: Monotonic) -> Result<(), String> {
-        let limits = self.limits.get(name).copied().unwrap_or(NO_LIMITS);
+        let limits = self.limits.of(name);
         let seen: BTreeMap<&str, u64> = self
             .channels
             .get(name)

@@ -92,7 +92,7 @@ impl Model {
             };
             let is_untold =
                 |sequence: &u64| !read.contains_key(sequence) && !missing.contains(sequence);
-            if !self.limits.contains_key(name)
+            if !self.limits.removes(name)
                 && let Some(sequence) = (*first..=*last).find(is_untold)
             {
                 violations.push(format!(

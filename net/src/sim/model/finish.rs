@@ -123,14 +123,14 @@ impl Model {
         is_later || is_started
     }
 
-    /// Messages that were acked in channels without limits, and that the reader has not got.
+    /// Messages that were acked in channels that keep all, and that the reader has not got.
     pub(in crate::sim) fn unread(&self) -> usize {
         let read: BTreeSet<&str> =
             self.audited.values().flat_map(BTreeMap::values).map(String::as_str).collect();
         let mut unread: BTreeMap<&str, usize> = BTreeMap::new();
         for (payload, publish) in &self.publishes {
             let channel = publish.channel.as_str();
-            let is_kept = publish.acked_at.is_some() && !self.limits.contains_key(channel);
+            let is_kept = publish.acked_at.is_some() && !self.limits.removes(channel);
             if is_kept && !read.contains(payload.as_str()) {
                 *unread.entry(channel).or_default() += 1;
             }

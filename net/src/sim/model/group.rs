@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weirlog_engine::types::{Monotonic, Now};
 
+use super::redelivery::Unacked;
 use super::{GroupIndex, Model};
 
 /// What makes a subscription itself.
@@ -62,6 +63,10 @@ pub(in crate::sim) struct Group {
     pub(super) new_seen: BTreeSet<(u64, u64)>,
     /// What was acked; with the life and time at which the server had certainly applied it.
     pub(super) acks: BTreeMap<u64, Option<(u64, Monotonic)>>,
+    /// What was delivered and never acked, in whatever life.
+    pub(super) unacked: BTreeMap<u64, Unacked>,
+    /// The longest ack wait that a member ever asked for.
+    pub(super) ack_wait_ms_max: u64,
     /// Members; whether they are known to be there.
     pub(super) members: BTreeMap<Member, bool>,
 }
@@ -131,6 +136,8 @@ impl Model {
                 delivered: BTreeSet::new(),
                 new_seen: BTreeSet::new(),
                 acks: BTreeMap::new(),
+                unacked: BTreeMap::new(),
+                ack_wait_ms_max: 0,
                 members: BTreeMap::new(),
             });
             let index = self.groups.len() - 1;
@@ -140,6 +147,8 @@ impl Model {
             index
         });
         let group = &mut self.groups[index];
+        self.admission.channel_asked(channel);
+        self.admission.seat_asked(channel, &group.key, &member);
         if known.is_some() && group.answered_at.is_none() {
             // Whichever request comes first decides.
             group.is_vague = true;
@@ -150,6 +159,7 @@ impl Model {
 
     /// The subscription exists.
     pub(in crate::sim) fn subscribed(&mut self, index: GroupIndex, member: Member, now: Now) {
+        self.admitted(index, &member, now.mono);
         let group = &mut self.groups[index];
         group.members.insert(member, true);
         group.answered_at.get_or_insert(now);
@@ -178,16 +188,29 @@ impl Model {
         *is_there = false;
         let is_deserted = group.members.values().all(|is_there| !is_there);
         let is_queue = matches!(group.key, SubscriptionKey::Queue { .. });
+        if removes || !matches!(group.key, SubscriptionKey::Durable { .. }) {
+            self.admission.seat_doubted(&group.channel, &group.key, member);
+        }
         if (is_deserted && !group.is_durable()) || (removes && is_queue) {
             self.retire(index);
         }
     }
 
     /// A member is gone.
-    pub(in crate::sim) fn left(&mut self, index: GroupIndex, member: &Member, how: Left) {
+    pub(in crate::sim) fn left(
+        &mut self,
+        index: GroupIndex,
+        member: &Member,
+        how: Left,
+        now: Monotonic,
+    ) {
         self.leaving(index, member, how != Left::Closed);
         let group = &mut self.groups[index];
         group.members.remove(member);
+        let stays = matches!(group.key, SubscriptionKey::Durable { .. }) && how != Left::Removed;
+        if !stays {
+            self.admission.seat_gone(&group.channel, &group.key, member, now);
+        }
         match (&group.key, how) {
             (SubscriptionKey::Durable { .. }, Left::Removed) => self.retire(index),
             (SubscriptionKey::Durable { .. }, Left::Doubted) => {
@@ -200,7 +223,7 @@ impl Model {
     }
 
     /// Nothing is expected of a group any more; its name is free, or for queue groups never used again.
-    fn retire(&mut self, index: GroupIndex) {
+    pub(super) fn retire(&mut self, index: GroupIndex) {
         let group = &mut self.groups[index];
         if std::mem::replace(&mut group.is_retired, true) {
             return;
@@ -221,6 +244,7 @@ impl Model {
                 self.doubted.insert(key.clone());
             }
         }
+        self.admission.all_doubted();
     }
 
     /// The durables of `client`, and durable groups it made, that exist and have nobody.
