@@ -132,17 +132,26 @@ impl Channel {
         frames: &FrameList,
         mut taken: impl FnMut(Taken),
     ) {
-        let age_ns =
-            i64::try_from(self.limits.age_ms_max.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        let Some(age_ns) = self.age_ns() else { return };
         while let Some((last_time, last)) = self.index.front_last(frames) {
-            if age_ns == 0 || last > self.committed || last_time.0.saturating_add(age_ns) > clock.0
-            {
+            if last > self.committed || last_time.0.saturating_add(age_ns) > clock.0 {
                 return;
             }
             let gone = self.index.pop_whole_before(last.next(), frames).expect("there is a front");
             self.account(gone);
             taken(gone);
         }
+    }
+
+    /// Its age limit, if it has one.
+    fn age_ns(&self) -> Option<i64> {
+        let age_ns = self.limits.age_ms_max.saturating_mul(1_000_000);
+        (age_ns > 0).then(|| i64::try_from(age_ns).unwrap_or(i64::MAX))
+    }
+
+    /// Makes few parts of those that lie in one segment since it was rewritten.
+    pub(crate) fn join_parts(&mut self) {
+        self.index.join_parts(self.age_ns());
     }
 
     /// Removes all before `first`, as a record or a checkpoint says.

@@ -17,7 +17,8 @@ pub(crate) mod runs;
 use frames::{FrameList, FrameNote, FrameNumber};
 use runs::{Run, RunList, Totals};
 
-/// A channel's messages in one sealed segment.
+/// Messages of a channel in one sealed segment: all that it has there, unless an age limit sets them apart. See
+/// [`ChannelIndex::join_parts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SealedPart {
     /// The segment.
@@ -293,39 +294,50 @@ impl ChannelIndex {
         self.sealed.extend(part);
     }
 
-    /// Segments that follow each other were rewritten as `output`; returns what moved there, by input.
+    /// Segments that follow each other were rewritten as `output`; returns what moved there, by part. The parts stay what
+    /// they were: see [`ChannelIndex::join_parts`].
     pub(crate) fn replace(
         &mut self,
         inputs: &[SegmentNumber],
         output: SegmentNumber,
     ) -> Vec<(SegmentNumber, Totals)> {
         let mut moved = Vec::new();
+        for part in self.sealed.iter_mut().filter(|part| inputs.contains(&part.segment)) {
+            let totals = Totals { count: u64::from(part.count), bytes: part.bytes };
+            moved.push((part.segment, totals));
+            part.segment = output;
+        }
+        moved
+    }
+
+    /// Makes one part of those that lie in one segment. A part goes when its last message is too old, so none gets to span
+    /// more than the age limit, if there is one: its first message then goes within twice its age. Of what is not too old
+    /// itself few parts stay in a segment: two neighbours span more than the age, all together about twice as much.
+    pub(crate) fn join_parts(&mut self, age_ns: Option<i64>) {
+        let may_join = |known: &SealedPart, part: &SealedPart| {
+            let first_time = known.first_time.min(part.first_time);
+            let span_ns = part.last_time.max(known.last_time).0.saturating_sub(first_time.0);
+            known.segment == part.segment && age_ns.is_none_or(|age_ns| span_ns <= age_ns)
+        };
+        let mut neighbours = self.sealed.iter().zip(self.sealed.iter().skip(1));
+        if !neighbours.any(|(known, part)| may_join(known, part)) {
+            return;
+        }
         let mut kept: VecDeque<SealedPart> = VecDeque::new();
         for part in &self.sealed {
-            let is_moved = inputs.contains(&part.segment);
-            if is_moved {
-                let totals = Totals { count: u64::from(part.count), bytes: part.bytes };
-                moved.push((part.segment, totals));
-            }
             match kept.back_mut() {
-                Some(known) if is_moved && known.segment == output => {
+                Some(known) if may_join(known, part) => {
                     known.last = part.last;
-                    known.count += part.count;
-                    known.bytes += part.bytes;
+                    known.count = known.count.saturating_add(part.count);
+                    known.bytes = known.bytes.saturating_add(part.bytes);
                     known.first_time = known.first_time.min(part.first_time);
                     known.last_time = known.last_time.max(part.last_time);
                 }
-                _ => {
-                    let segment = if is_moved { output } else { part.segment };
-                    kept.push_back(SealedPart { segment, ..*part });
-                }
+                _ => kept.push_back(*part),
             }
         }
-        if !moved.is_empty() {
-            kept.shrink_to_fit();
-            self.sealed = kept;
-        }
-        moved
+        kept.shrink_to_fit();
+        self.sealed = kept;
     }
 }
 
@@ -441,9 +453,34 @@ mod tests {
         let moved = index.replace(&[SegmentNumber(2), SegmentNumber(3)], SegmentNumber(9));
         let totals = Totals { count: 5, bytes: 50 };
         assert_eq!(moved, [(SegmentNumber(2), totals), (SegmentNumber(3), totals)]);
+        index.join_parts(None);
         let merged = SealedPart { last: Sequence(24), count: 10, bytes: 100, ..part(9, 6, 5) };
         assert_eq!(index.sealed, [part(1, 1, 5), merged, part(4, 25, 5)]);
         assert_eq!(index.replace(&[SegmentNumber(2)], SegmentNumber(9)), []);
+    }
+
+    #[test]
+    fn a_part_spans_no_more_than_the_age_limit() {
+        let part = |first: u64, last: u64| SealedPart {
+            segment: SegmentNumber(1),
+            count: u32::try_from(last - first + 1).unwrap(),
+            first: Sequence(first),
+            last: Sequence(last),
+            bytes: (last - first + 1) * 10,
+            first_time: Timestamp(first.cast_signed() * 10),
+            last_time: Timestamp(last.cast_signed() * 10),
+        };
+        let mut index = ChannelIndex::default();
+        index.sealed.extend((1..=12).map(|at| part(at, at)));
+        let joined = [part(1, 5), part(6, 10), part(11, 12)];
+        for _ in 0..2 {
+            index.join_parts(Some(49));
+            assert_eq!(index.sealed, joined, "the second time nothing is left to join");
+        }
+        assert!(index.is_sound(Sequence(12), &frames()));
+        assert_eq!(index.find(Sequence(7)), Place::Sealed(SegmentNumber(1)));
+        index.join_parts(None);
+        assert_eq!(index.sealed, [part(1, 12)]);
     }
 
     /// Found by fuzzing: an index from a checkpoint with a right checksum divided by a count of 0.

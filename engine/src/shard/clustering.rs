@@ -158,7 +158,11 @@ impl<D: Disk> Shard<D> {
         let output = switch.plan.number;
         for place in switch.turns.next() {
             let Some(channel) = self.channels.in_place_mut(*place) else { continue };
-            for (input, moved) in channel.index.replace(&switch.numbers, output) {
+            let moved = channel.index.replace(&switch.numbers, output);
+            if !moved.is_empty() {
+                channel.join_parts();
+            }
+            for (input, moved) in moved {
                 if let Some(segment) = self.segments.get_mut(&input) {
                     segment.live_messages = segment.live_messages.saturating_sub(moved.count);
                     segment.live_bytes = segment.live_bytes.saturating_sub(moved.bytes);

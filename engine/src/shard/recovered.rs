@@ -80,6 +80,7 @@ impl Rebuilding {
             channel.last = note.last;
             channel.last_time = note.last_time;
             channel.index = note.index.clone().into_owned();
+            channel.join_parts();
             state.channels.insert(channel);
         }
         for record in &checkpoint.states {

@@ -66,6 +66,47 @@ fn what_limits_removed_is_given_back() {
     }
 }
 
+/// What is joined with newer messages of its channel went with the newest of them, and was joined again before it came
+/// to that: messages were kept for many times their age. Neither rewriting nor a restart may make them stay.
+#[test]
+fn what_is_rewritten_goes_within_twice_its_age() {
+    const AGE_MS: u64 = 20_000;
+    let mut world = World::new(4);
+    let limits = ChannelLimits { age_ms_max: AGE_MS, bytes_max: 0, ..ChannelLimits::default() };
+    world.config.limits = limits.into();
+    let (mut group, mut storage) = world.open();
+    // When each round of messages was published, and the first sequences behind it.
+    let mut rounds: Vec<(u64, BTreeMap<String, u64>)> = Vec::new();
+    let mut clustered_count = 0;
+    for round in 0..40 {
+        world.publish(&storage, &group, 120);
+        let ends = world.published.iter();
+        let ends = ends.map(|(channel, known)| (channel.clone(), known.len() as u64 + 1));
+        let now_ms = |group: &SimRuntime| group.now().mono.0 / 1_000_000;
+        rounds.push((now_ms(&group), ends.collect()));
+        world.idle(&storage, &group, 4_000);
+        if round % 5 == 4 {
+            clustered_count += storage.statistics().clustered_count;
+            group.kill();
+            drop(storage);
+            (group, storage) = world.open();
+            world.idle(&storage, &group, 2_000);
+        }
+        let is_old = |(at_ms, _): &&(u64, _)| at_ms + 2 * AGE_MS + 3_000 < now_ms(&group);
+        let Some((_, behind)) = rounds.iter().rev().find(is_old) else { continue };
+        for (channel, behind) in behind {
+            let shard = shard_of_channel(channel, 2);
+            let bounds = storage.with(shard, |s| s.channel_bounds(channel));
+            let (first, ..) = bounds.expect("it was published to");
+            assert!(
+                first.0 >= *behind,
+                "round {round}, {channel}: {first:?} is kept, {behind} is due"
+            );
+        }
+    }
+    assert!(clustered_count > 20, "{clustered_count}");
+}
+
 /// A crash at any moment of rewriting loses nothing, again and again.
 #[test]
 fn a_crash_at_any_moment_of_it_loses_nothing() {
