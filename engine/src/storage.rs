@@ -153,6 +153,8 @@ pub(crate) struct CoreStorage<D: Disk, R: Runtime> {
     is_waiting: Cell<bool>,
     /// Whether the core stops: nothing is done slowly any more.
     is_closing: Cell<bool>,
+    /// Whether nothing is started any more: the hints say where the logs end.
+    is_closed: Cell<bool>,
     /// The shard whose turn it is to seal.
     turn: Cell<usize>,
     statistics: RefCell<DiskStatistics>,
@@ -222,6 +224,7 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
             pause_end: Cell::default(),
             is_waiting: Cell::new(false),
             is_closing: Cell::new(false),
+            is_closed: Cell::new(false),
             turn: Cell::new(0),
             statistics: RefCell::default(),
             bell: Doorbell::default(),
@@ -269,7 +272,9 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
         self.core.statistics.borrow().clone()
     }
 
-    /// Commits what is open, writes checkpoints and hints, and returns when all is on disk.
+    /// Commits what is open, writes checkpoints and hints, and returns when all is on disk. What is asked for meanwhile is
+    /// committed and witnessed too, or never answered: callers take in nothing more before they close, or it may wait for
+    /// them.
     pub async fn close(&self) {
         self.core.close().await;
     }
@@ -277,6 +282,9 @@ impl<D: Disk, R: Runtime> Storage<D, R> {
 
 impl<D: Disk, R: Runtime> CoreStorage<D, R> {
     pub(crate) fn pump(self: &Rc<Self>) {
+        if self.is_closed.get() {
+            return;
+        }
         let now = self.runtime.now();
         self.start_commits(now);
         self.start_reads(now);
@@ -298,33 +306,49 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
 
     async fn close(self: &Rc<Self>) {
         self.is_closing.set(true);
-        // Each wait is bounded by the disk: what is under way ends, or fails and finishes its log.
+        // Each wait is bounded by the disk: what is under way ends, or fails and finishes its log. Rounds end when nobody
+        // asks for anything any more.
         loop {
-            // In each round: a commit may leave records that would wait for company, such as a new channel's name.
+            while self.is_committing() {
+                self.runtime.sleep(Duration::from_millis(1)).await;
+            }
+            let now = self.runtime.now();
             for shard in &self.shards {
-                shard.borrow_mut().prepare_close();
+                shard.borrow_mut().take_checkpoint(now);
             }
-            self.pump();
-            let is_open = self.shards.iter().any(|shard| shard.borrow().is_uncommitted());
-            if !is_open {
+            while self.is_working() {
+                self.runtime.sleep(Duration::from_millis(1)).await;
+            }
+            if !self.is_committing() && !self.is_working() {
                 break;
             }
-            self.runtime.sleep(Duration::from_millis(1)).await;
         }
-        let now = self.runtime.now();
-        for at in 0..self.shards.len() {
-            self.shards[at].borrow_mut().take_checkpoint(now);
-        }
-        loop {
-            self.pump();
-            let is_pending = self.shards.iter().any(|shard| shard.borrow().is_checkpoint_pending());
-            if !is_pending && self.busy.borrow().is_empty() {
-                break;
-            }
-            self.runtime.sleep(Duration::from_millis(1)).await;
-        }
+        // From here on nothing is committed, so nothing is answered: the hints are true to the end.
+        self.is_closed.set(true);
         for at in 0..self.shards.len() {
             self.write_hint_now(at).await;
         }
+    }
+
+    /// Starts the commit of all that is open, and tells whether there was any, or a commit is on its way.
+    fn is_committing(self: &Rc<Self>) -> bool {
+        // Each time: a commit may leave records that would wait for company, such as a new channel's name.
+        for shard in &self.shards {
+            shard.borrow_mut().prepare_close();
+        }
+        self.pump();
+        // On a full disk a shard's open batch waits for room, and its commits end all the same.
+        self.in_flight.get() > 0 || self.shards.iter().any(|shard| shard.borrow().is_uncommitted())
+    }
+
+    /// Starts what the shards want done beside commits, and tells whether some of it has not ended.
+    fn is_working(self: &Rc<Self>) -> bool {
+        self.pump();
+        // A segment is tried again for as long as the disk is full, and nobody needs it any more.
+        let is_awaited = |(shard, job): &(ShardId, jobs::Job)| {
+            *job != jobs::Job::Segment || !self.shards[self.place_of(*shard)].borrow().is_full()
+        };
+        self.shards.iter().any(|shard| shard.borrow().is_checkpoint_pending())
+            || self.busy.borrow().iter().any(is_awaited)
     }
 }

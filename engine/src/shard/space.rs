@@ -40,6 +40,11 @@ impl<D: Disk> Shard<D> {
         assert!(old.is_none(), "segment numbers are never reused");
     }
 
+    /// Whether the disk has no room for another segment.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// The size of the segment that should be made ready now, if one should be. Costs by the number of segments if so.
     pub(crate) fn wants_segment(&mut self) -> Option<u64> {
         let Self { log, segments, .. } = self;

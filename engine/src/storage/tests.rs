@@ -16,6 +16,7 @@ use crate::sim::disk::SimDisk;
 use crate::sim::executor::{SimExecutor, SimRuntime};
 use crate::types::{ChannelLimits, Index, Sequence, ShardId, SubscriptionId, Timestamp};
 
+mod closing;
 mod clustering;
 mod corruption;
 mod damage;
