@@ -20,6 +20,7 @@ mod routing;
 mod sessions;
 mod shedding;
 mod startup;
+mod stopping;
 mod telling;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ use delivery::Courier;
 use lookahead::Lookahead;
 use reporting::connection_report;
 use startup::Startup;
+use stopping::Stopping;
 
 /// What became of a connection's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,7 @@ pub struct Core<D: Disk, R: Runtime> {
     pub(crate) storage: Rc<Storage<D, R>>,
     pub(crate) barriers: Vec<Barrier>,
     pub(crate) startup: Startup,
+    stopping: Stopping,
     pub(crate) upstream: Upstream,
     pub(crate) registrations: Registrations,
     /// Shards to take answers from and to dispatch: all that were touched since the last time.
@@ -113,6 +116,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             storage: Rc::new(storage),
             barriers: Vec::new(),
             startup: Startup::new(core_count),
+            stopping: Stopping::default(),
             upstream: Upstream::default(),
             registrations: Registrations::default(),
             touched: Vec::new(),
@@ -178,8 +182,11 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         self.hub.config.tls.clone()
     }
 
-    /// A connection's unprocessed bytes, from the first on.
+    /// A connection's unprocessed bytes, from the first on. None are taken behind [`Core::fall_silent`].
     pub fn on_bytes(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Intake {
+        if self.is_silent() {
+            return Intake { consumed: 0, next: Next::Wait };
+        }
         self.hub.now = now.mono;
         if let Some(session) = self.hub.sessions.get_mut(id) {
             session.active_at = now.mono;
@@ -312,7 +319,9 @@ impl<D: Disk, R: Runtime> Core<D, R> {
 
     /// Time has passed: see [`Core::next_deadline`].
     pub fn on_tick(&mut self, now: Now) {
-        while let Some(event) = self.hub.timers.take_due(now.mono) {
+        while !self.is_silent()
+            && let Some(event) = self.hub.timers.take_due(now.mono)
+        {
             match event {
                 TimerEvent::Ping(id) => self.hub.check_alive(id, now),
                 TimerEvent::Crowded(id) => self.end_pause(id),
@@ -345,7 +354,8 @@ impl<D: Disk, R: Runtime> Core<D, R> {
         let shards = self.storage.shards().iter();
         let deadlines =
             shards.filter_map(|shard| self.storage.with(*shard, |shard| shard.next_deadline()));
-        deadlines.chain(self.hub.timers.next()).min()
+        let timers = self.hub.timers.next().filter(|_| !self.is_silent());
+        deadlines.chain(timers).min()
     }
 
     /// Whether there is more to deliver than one turn does: call [`Core::on_storage`] again after others had theirs.
@@ -421,6 +431,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
                 self.hub.links.push(from, LinkMessage::Report(ticket, report));
             }
             LinkMessage::Report(ticket, report) => self.hub.reports.push((ticket, report)),
+            LinkMessage::Silent => self.on_silent(),
         }
     }
 }

@@ -35,6 +35,12 @@ use monitor::Reports;
 use reader::SCRATCH_SIZE_BYTES;
 use wire::Wire;
 
+/// A core that stops waits so long for the others to stop too. One that has failed never does; what clients of one that
+/// is stuck send has the fate of what a killed server had not read.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two looks.
+const SILENCE_TICK: Duration = Duration::from_millis(1);
+
 /// One core with its edges.
 pub struct Front<D: Disk, R: Runtime> {
     core: RefCell<Core<D, R>>,
@@ -148,9 +154,16 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         self.core.borrow().is_lame_duck_over(self.runtime.now())
     }
 
-    /// Ends the core's work: no connection is read any more, all that is open is committed and acked.
+    /// Ends the core's work, when all others are about to: nothing is taken in any more, all that is open is committed
+    /// and acked.
     pub async fn stop(&self) {
         self.is_stopping.set(true);
+        self.with_core(Core::fall_silent);
+        let mut waited = Duration::ZERO;
+        while !self.core.borrow().are_all_silent() && waited < SILENCE_TIMEOUT {
+            self.runtime.sleep(SILENCE_TICK).await;
+            waited += SILENCE_TICK;
+        }
         let storage = self.core.borrow().storage().clone();
         storage.close().await;
         self.with_core(Core::on_storage);

@@ -11,6 +11,7 @@ mod reload;
 mod shedding;
 mod stan;
 mod stan_client;
+mod stopping;
 mod telling;
 mod upstream;
 

@@ -29,6 +29,7 @@ use crate::tls::{ClientCertificates, HandshakeOrder, TlsClient, TlsServer, TlsSp
 use crate::upstream::Login;
 
 mod letting_go;
+mod stopping;
 
 /// Whoever waits longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -48,6 +48,8 @@ pub enum LinkMessage {
     Inquiry(ReportTicket, Inquiry),
     /// Its answer.
     Report(ReportTicket, Report),
+    /// The sender takes nothing in any more: the process stops.
+    Silent,
 }
 
 /// Messages for channels, each `channel, payload, reply, guid` in one piece.

@@ -395,10 +395,11 @@ impl Client {
         Some(format!("publishes {count}: {name}-{first:05} to {name}-{last:05}, to {channels}"))
     }
 
-    /// Whatever was sent over a connection that works has its answer soon.
+    /// Whatever was sent over a connection that works has its answer soon, if the server does not stop.
     fn check_answers(&mut self, now: Now) {
         let Some(line) = &self.line else { return };
-        if line.connection.is_cut() {
+        let is_served = self.world.server.borrow().as_ref().is_some_and(|it| it.is_listening());
+        if line.connection.is_cut() || !is_served {
             return;
         }
         let number = line.connection.number;

@@ -48,8 +48,6 @@ pub(super) struct Seen {
 #[derive(Debug, Clone, Copy)]
 struct Life {
     ended: Option<(Monotonic, bool)>,
-    /// What is acked while it closes is as sure as before a kill, from then on.
-    closing: Option<Monotonic>,
 }
 
 /// What happened so far. See the module.
@@ -109,7 +107,7 @@ impl Model {
 
     /// A server process begins; returns its number.
     pub(super) fn life_begins(&mut self) -> u64 {
-        self.lives.push(Life { ended: None, closing: None });
+        self.lives.push(Life { ended: None });
         self.life()
     }
 
@@ -117,13 +115,6 @@ impl Model {
     pub(super) fn life_ends(&mut self, now: Monotonic, is_clean: bool) {
         if let Some(life) = self.lives.last_mut() {
             life.ended.get_or_insert((now, is_clean));
-        }
-    }
-
-    /// It is about to be stopped, and to find bytes changed when it comes back.
-    pub(super) fn life_closes(&mut self, now: Monotonic) {
-        if let Some(life) = self.lives.last_mut() {
-            life.closing = Some(now);
         }
     }
 
@@ -146,9 +137,8 @@ impl Model {
         let index = usize::try_from(life).unwrap_or(usize::MAX).wrapping_sub(1);
         let Some(life) = self.lives.get(index) else { return true };
         match life.ended {
-            None => true,
-            Some((_, true)) if life.closing.is_none_or(|closing| at < closing) => true,
-            Some((ended, _)) => ended >= sure,
+            None | Some((_, true)) => true,
+            Some((ended, false)) => ended >= sure,
         }
     }
 

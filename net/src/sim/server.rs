@@ -229,6 +229,10 @@ impl Server {
             let server = self.clone();
             self.group.spawn(async move {
                 if let Some(edge) = edge {
+                    edge.with_core(Core::fall_silent);
+                    while !edge.core.borrow().are_all_silent() {
+                        server.group.sleep(Duration::from_millis(1)).await;
+                    }
                     let storage = edge.core.borrow().storage().clone();
                     storage.close().await;
                     edge.with_core(Core::on_storage);
