@@ -254,17 +254,16 @@ impl<F> Opened<F> {
         match found {
             // With its first frame the header was written that says so: this is an older one that came back. A frame that
             // was not committed is what a power loss left of that write, and nothing.
-            Some(found) if is_own && found.life == SegmentLife::Log => {
-                if header.generation == found.generation && found.base_index <= witness {
-                    self.damaged.push(name);
-                    self.insert(found, file);
-                } else {
-                    self.spare.push((name, file));
-                }
+            Some(found)
+                if is_own
+                    && found.life == SegmentLife::Log
+                    && (header.generation != found.generation || found.base_index > witness) =>
+            {
+                self.spare.push((name, file));
             }
-            // A dead segment's file, whose new name a crash has kept from the disk; a clustered one that was not whole when
-            // the server ended; or another file's header, or an older one, in one that is alive. What is alive shows once
-            // all is replayed.
+            // That, or what a power loss left before other frames took its place in the log; a dead segment's file, whose
+            // new name a crash has kept from the disk; a clustered one that was not whole when the server ended; or another
+            // file's header in one that is alive. What is alive shows once all is replayed.
             Some(found) => {
                 self.doubted.push(name);
                 self.insert(found, file);
