@@ -152,6 +152,13 @@ pub(crate) enum ArgsError {
         /// The command.
         command: &'static str,
     },
+    /// A flag that says something about another one, which is not there.
+    Needs {
+        /// The flag.
+        flag: &'static str,
+        /// The other one.
+        other: &'static str,
+    },
     /// Refused by the parser underneath for a reason that the above should have caught.
     Unexplained {
         /// The parser's own kind.
@@ -192,6 +199,7 @@ impl fmt::Display for ArgsError {
             Self::FlagsBeforeCommand { command } => {
                 write!(f, "flags of {command} must follow the word {command} ({HINT})")
             }
+            Self::Needs { flag, other } => write!(f, "{flag} needs {other} ({HINT})"),
             Self::Unexplained { kind } => {
                 write!(f, "cannot read the command line: {kind} ({HINT})")
             }
@@ -323,6 +331,9 @@ fn sim(args: Vec<OsString>) -> Result<Parsed, ArgsError> {
     let split = go_style::split(args, &Vocabulary::of(&SimFlags::command()))?;
     refuse_word(split.word)?;
     let flags: SimFlags = typed_flags(&split.flags)?;
+    if flags.only.is_some() && flags.seed.is_none() && !flags.help {
+        return Err(ArgsError::Needs { flag: "-only", other: "-seed" });
+    }
     let command = if flags.help { Command::SimHelp } else { Command::Sim(flags.into_options()) };
     Ok(Parsed { command, warnings: Vec::new() })
 }

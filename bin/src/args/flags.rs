@@ -437,7 +437,7 @@ impl Port {
 pub(super) struct SimFlags {
     /// Run this seed only
     #[arg(long, value_name = "NUMBER", value_parser = values::unsigned)]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// Run this many seeds, from 0
     #[arg(long, value_name = "COUNT", default_value = "100", value_parser = values::at_least_one)]
     seeds: u64,
@@ -448,8 +448,8 @@ pub(super) struct SimFlags {
     #[arg(long, value_name = "FAULTS", value_parser = values::faults_without)]
     without: Option<FaultKinds>,
     /// Of -seed, do only these operations and faults
-    #[arg(long, value_name = "LIST", value_parser = values::script, requires = "seed")]
-    only: Option<Script>,
+    #[arg(long, value_name = "LIST", value_parser = values::script)]
+    pub(super) only: Option<Script>,
     /// Look for the least that fails
     #[arg(long, default_value = "true")]
     #[arg(num_args = 0..=1, action = clap::ArgAction::Set, value_parser = values::switch)]

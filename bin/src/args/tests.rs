@@ -296,33 +296,6 @@ fn commands() {
     assert_eq!(command(&["-P", "/run/w.pid", "-sl", "ldm"]), in_file);
     check_error(&["-sl", "stop=0"], "-sl: a process id is at least 1: \"stop=0\"");
     assert!(version_line().starts_with("weirlog version 0."));
-    let faults = FaultKinds::all();
-    let sim = |seed, seeds, steps| {
-        Command::Sim(SimOptions { seed, seeds, steps, faults, only: None, is_shrinking: true })
-    };
-    assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
-    assert_eq!(command(&["sim", "--seed", "0xff", "-steps=5"]), sim(Some(255), 100, 5));
-    assert_eq!(command(&["--", "sim", "-seeds", "3"]), sim(None, 3, 10_000));
-    let faults = faults.without(FaultKind::Power).without(FaultKind::Lag);
-    let list = "c0:3,kill:42@53210123,end@60000000";
-    let only = Some(list.parse().unwrap());
-    let without =
-        SimOptions { seed: Some(1), seeds: 100, steps: 10_000, faults, only, is_shrinking: false };
-    let line = ["sim", "-seed", "1", "--without", "power,lag", "--only", list, "--shrink=false"];
-    assert_eq!(command(&line), Command::Sim(without));
-    check_error(
-        &["sim", "-seed", "1", "--only", "c0"],
-        "-only: not a list of operations and faults (such as c0:3,kill:42@53210123,end@60000000): \"c0\"",
-    );
-    check_error(&["sim", "--only", list], "-only");
-    check_error(
-        &["sim", "--without", "power,rain"],
-        "-without: unknown fault, there are power, kill, stop, write-errors, read-errors, full-disk, \
-         slow-disk, clock, cuts, lag, stalls, cores, limits, rot: \"power,rain\"",
-    );
-    assert_eq!(command(&["sim", "-h"]), Command::SimHelp);
-    check_error(&["sim", "-mm", "1"], "flag provided but not defined: -mm (see weirlog --help)");
-    check_error(&["sim", "-seeds", "0"], "-seeds: must be from 1 to 18446744073709551615: \"0\"");
     check_error(&["sim", "x"], "unexpected argument: \"x\" (see weirlog --help)");
     check_error(&["-D", "sim"], "flags of sim must follow the word sim (see weirlog --help)");
     check_error(&["serve", "sim"], "unexpected argument: \"sim\" (see weirlog --help)");
@@ -344,6 +317,38 @@ fn commands() {
     check_error(&["start"], "no such command: \"start\" (see weirlog --help)");
     check_error(&["-", "-mm"], "no such command: \"-\" (see weirlog --help)");
     check_error(&["--", "-mm"], "no such command: \"-mm\" (see weirlog --help)");
+}
+
+#[test]
+fn flags_of_sim() {
+    let command = |line: &[&str]| parse(words(line)).unwrap().command;
+    let faults = FaultKinds::all();
+    let sim = |seed, seeds, steps| {
+        Command::Sim(SimOptions { seed, seeds, steps, faults, only: None, is_shrinking: true })
+    };
+    assert_eq!(command(&["sim"]), sim(None, 100, 10_000));
+    assert_eq!(command(&["sim", "--seed", "0xff", "-steps=5"]), sim(Some(255), 100, 5));
+    assert_eq!(command(&["--", "sim", "-seeds", "3"]), sim(None, 3, 10_000));
+    let faults = faults.without(FaultKind::Power).without(FaultKind::Lag);
+    let list = "c0:3,kill:42@53210123,end@60000000";
+    let only = Some(list.parse().unwrap());
+    let without =
+        SimOptions { seed: Some(1), seeds: 100, steps: 10_000, faults, only, is_shrinking: false };
+    let line = ["sim", "-seed", "1", "--without", "power,lag", "--only", list, "--shrink=false"];
+    assert_eq!(command(&line), Command::Sim(without));
+    check_error(
+        &["sim", "-seed", "1", "--only", "c0"],
+        "-only: not a list of operations and faults (such as c0:3,kill:42@53210123,end@60000000): \"c0\"",
+    );
+    check_error(&["sim", "--only", list], "-only needs -seed (see weirlog --help)");
+    check_error(
+        &["sim", "--without", "power,rain"],
+        "-without: unknown fault, there are power, kill, stop, write-errors, read-errors, full-disk, \
+         slow-disk, clock, cuts, lag, stalls, cores, limits, rot: \"power,rain\"",
+    );
+    assert_eq!(command(&["sim", "-h"]), Command::SimHelp);
+    check_error(&["sim", "-mm", "1"], "flag provided but not defined: -mm (see weirlog --help)");
+    check_error(&["sim", "-seeds", "0"], "-seeds: must be from 1 to 18446744073709551615: \"0\"");
 }
 
 #[test]
