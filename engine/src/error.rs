@@ -6,29 +6,25 @@ use std::fmt;
 use crate::types::{ChannelId, SegmentNumber, Sequence, ShardId};
 
 /// A failed disk operation. `file` is relative to the data directory.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiskError {
     /// There is no such file or directory.
-    #[error("{file}: no such file")]
     Absent {
         /// The file.
         file: String,
     },
     /// There is one already.
-    #[error("{file}: exists already")]
     Exists {
         /// The file.
         file: String,
     },
     /// No space left.
-    #[error("{file}: no space left on the device")]
     Full {
         /// The file.
         file: String,
     },
     /// A write wrote less than asked.
-    #[error("{file}: short write of {written} of {wanted} bytes")]
     Short {
         /// The file.
         file: String,
@@ -38,7 +34,6 @@ pub enum DiskError {
         wanted: usize,
     },
     /// Anything else the operating system says.
-    #[error("{file}: {what}: {reason}")]
     Io {
         /// The file.
         file: String,
@@ -48,7 +43,6 @@ pub enum DiskError {
         reason: String,
     },
     /// The simulated machine crashed: nothing more happens.
-    #[error("the simulated machine is off")]
     Off,
 }
 
@@ -64,10 +58,25 @@ impl DiskError {
                 format!("short write of {written} of {wanted} bytes")
             }
             Self::Io { what, reason, .. } => format!("{what}: {reason}"),
-            Self::Off => self.to_string(),
+            Self::Off => "the simulated machine is off".to_owned(),
         }
     }
 }
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent { file }
+            | Self::Exists { file }
+            | Self::Full { file }
+            | Self::Short { file, .. }
+            | Self::Io { file, .. } => write!(f, "{file}: {}", self.reason()),
+            Self::Off => f.write_str(&self.reason()),
+        }
+    }
+}
+
+impl std::error::Error for DiskError {}
 
 /// A request that the engine refuses; the texts for clients are the protocol's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

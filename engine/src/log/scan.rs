@@ -33,10 +33,7 @@ impl FoundFrame<'_> {
         let header = self.header;
         let length = header.length_bytes();
         let frame = bytes.get(..length).unwrap_or(bytes);
-        let mut blocks = frame.chunks_exact(BLOCK_SIZE_BYTES).enumerate();
-        let copy = blocks.next_back().and_then(|(_, block)| {
-            FrameHeader::decode(block.get(BLOCK_SIZE_BYTES - FRAME_HEADER_BYTES..)?)
-        });
+        let copy = copy_at_end(frame);
         if header.blocks == 1 || copy == Some((header, true)) {
             return length;
         }
