@@ -28,6 +28,7 @@ mod room;
 pub(crate) mod scan;
 pub(crate) mod sealed;
 pub(crate) mod segment;
+mod unwritten;
 
 use batch::{Batch, BatchRun, ClosedBatch, Spare, Target};
 use cache::CachedBytes;

@@ -51,15 +51,18 @@ pub(crate) struct BucketHint(u32);
 /// Records in the order they came.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    records: Vec<u8>,
-    table: Table,
+    /// Each padded to [`format::RECORD_ALIGNMENT`].
+    pub(super) records: Vec<u8>,
+    /// What the frame's table will say, in this order.
+    pub(super) table: Table,
     offsets: Vec<u32>,
     runs: Vec<BatchRun>,
     /// The channels, in the order in which they first appear.
     buckets: Vec<Bucket>,
     /// The bucket of each run of a channel.
     bucket_of: Vec<u32>,
-    times: Times,
+    /// Those of the messages.
+    pub(super) times: Times,
     is_urgent: bool,
 }
 

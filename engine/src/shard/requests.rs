@@ -143,12 +143,10 @@ impl<D: Disk> Shard<D> {
         loop {
             let channel = self.channels.get(id).expect("just found or made");
             let found = match channel.index.find_time(time, from, &self.frames) {
-                TimePlace::None if channel.last_time >= time => {
-                    // In the open batch: it starts behind all that has a place.
-                    let placed = channel.index.last();
-                    return Start::After(placed.unwrap_or(channel.first.previous()));
+                TimePlace::None => {
+                    let unwritten = self.log.first_unwritten_since(id, time);
+                    return Start::After(unwritten.map_or(last, |at| at.max(from).previous()));
                 }
-                TimePlace::None => return Start::After(last),
                 TimePlace::Run(run, note) => Some((run, note)),
                 TimePlace::Sealed(segment, end) => {
                     let Some(footer) = self.footers.get(segment) else {

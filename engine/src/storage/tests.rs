@@ -302,6 +302,34 @@ fn a_start_by_time_in_the_open_batch_is_not_the_start_of_sealed_history() {
     assert_eq!(inbox.messages, [(4, b"new".to_vec(), 0)]);
 }
 
+/// With the clock between the messages of batches that have no place yet, a start by time began with all of them. Found
+/// by the simulator. Here two batches are closed, the records of which are brought into another order, and one is open.
+#[test]
+fn a_start_by_time_looks_into_the_batches_that_are_not_written() {
+    let payload = vec![7; 25_000];
+    for (at, later_ns) in (0..14).flat_map(|at| [(at, 0), (at, 1)]) {
+        let executor = SimExecutor::new(11);
+        let disk = SimDisk::new(executor.runtime(), 11);
+        let group = executor.group();
+        let storage = executor.block_on(open(&disk, &group, &config())).unwrap();
+        let shard = shard_of_channel("a", 2);
+        let is_neighbour = |name: &String| shard_of_channel(name, 2) == shard;
+        let other = (0..).map(|number| format!("b{number}")).find(is_neighbour).unwrap();
+        let mut times = Vec::new();
+        for _ in 0..14 {
+            executor.shift_wall_clock(1_000_000_000);
+            times.push(group.now().wall);
+            publish(&storage, &group, "a", &payload);
+            publish(&storage, &group, &other, &payload);
+        }
+        let start = StartAt::Time(Timestamp(times[at].0 + later_ns));
+        let inbox = executor.block_on(read_from(&storage, &group, "a", start));
+        let sequences: Vec<_> = inbox.messages.iter().map(|message| message.0).collect();
+        let expected: Vec<_> = (at as u64 + 1 + later_ns.cast_unsigned()..=14).collect();
+        assert_eq!(sequences, expected, "{later_ns} ns behind the time of {at}");
+    }
+}
+
 #[test]
 fn limits_remove_the_oldest_and_space_comes_back() {
     let executor = SimExecutor::new(5);
