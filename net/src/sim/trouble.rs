@@ -340,7 +340,8 @@ impl Run {
         let by_ms = if rng.bool() { size_ms } else { -size_ms };
         self.world.log(|| format!("the wall clock jumps by {by_ms} ms"));
         self.executor.shift_wall_clock(by_ms * 1_000_000);
-        self.world.model.borrow_mut().clock_jumped(by_ms, is_step);
+        let now = self.world.runtime.now().wall;
+        self.world.model.borrow_mut().clock_jumped(by_ms, is_step, now);
     }
 
     fn lag(&mut self) -> Result<(), String> {

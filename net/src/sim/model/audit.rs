@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use weirlog_engine::types::{ChannelLimits, Monotonic};
+use weirlog_engine::types::{ChannelLimits, Monotonic, Timestamp};
 
 use super::{Model, Publish};
 use crate::stan::wire::MsgProto;
@@ -19,8 +19,11 @@ impl Model {
         channel.insert(message.sequence, String::from_utf8_lossy(message.data).into_owned());
     }
 
-    /// The wall clock jumps. What was asked for by time and is not answered starts nobody knows where.
-    pub(in crate::sim) fn clock_jumped(&mut self, by_ms: i64, is_followed: bool) {
+    /// The wall clock jumps, to `now`. What was asked for by time and is not answered starts nobody knows where.
+    pub(in crate::sim) fn clock_jumped(&mut self, by_ms: i64, is_followed: bool, now: Timestamp) {
+        for group in &mut self.groups {
+            group.time_least = group.time_least.min(now);
+        }
         for group in self.groups.iter_mut().filter(|group| group.answered_at.is_none()) {
             group.is_vague = true;
         }
@@ -75,7 +78,9 @@ impl Model {
         let nothing = BTreeMap::new();
         let found = self.audited.get(name).unwrap_or(&nothing);
         let seen_last = self.channels.get(name).and_then(|channel| channel.keys().last().copied());
-        let last = seen_last.unwrap_or(0);
+        // What is lost before anybody saw it counts against the limits.
+        let lost_last = self.lost(name).last().copied();
+        let last = seen_last.max(lost_last).unwrap_or(0);
         let first = found.keys().next().copied().unwrap_or(last + 1);
         for sequence in first..=last {
             if !found.contains_key(&sequence) && !self.is_lost(name, sequence) {

@@ -105,7 +105,8 @@ impl Model {
         }
     }
 
-    fn lost(&self, channel: &str) -> &BTreeSet<u64> {
+    /// What was reported lost.
+    pub(super) fn lost(&self, channel: &str) -> &BTreeSet<u64> {
         const NONE: &BTreeSet<u64> = &BTreeSet::new();
         self.losses.named.get(channel).unwrap_or(NONE)
     }

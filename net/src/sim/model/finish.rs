@@ -75,7 +75,9 @@ impl Model {
                 Start::Sequence(wanted) => *first < wanted.min(known + 1),
                 Start::TimeDelta { ns } => {
                     let slack_ns = 1_000_000_000;
-                    seen.timestamp < Timestamp(group.requested_at.wall.0 - ns - slack_ns)
+                    let start = Timestamp(group.requested_at.wall.0 - ns - slack_ns);
+                    // What is new comes with whatever time a clock that was set back gave it.
+                    seen.timestamp < start.min(group.time_least)
                 }
                 Start::First => false,
             };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use weirlog_engine::types::{Monotonic, Now};
+use weirlog_engine::types::{Monotonic, Now, Timestamp};
 
 use super::redelivery::Unacked;
 use super::{GroupIndex, Model};
@@ -55,6 +55,8 @@ pub(in crate::sim) struct Group {
     /// Nobody knows whether it exists: nothing is expected of it.
     pub(super) is_retired: bool,
     pub(super) requested_at: Now,
+    /// The earliest time that the wall clock has shown since then: what is published later has none before it.
+    pub(super) time_least: Timestamp,
     /// When its maker knew that it exists.
     pub(super) answered_at: Option<Now>,
     /// What was sent before may have been passed over: it could not be read.
@@ -131,6 +133,7 @@ impl Model {
                 is_vague,
                 is_retired: false,
                 requested_at: now,
+                time_least: now.wall,
                 answered_at: None,
                 unread_until: Monotonic(0),
                 delivered: BTreeSet::new(),
