@@ -26,15 +26,15 @@ const (
 )
 
 // startGuarded runs a server that wants a password, which is hashed in its configuration; more is further lines of the
-// block that says so.
-func startGuarded(first *server, name, more string) *server {
+// block that says so, and blocks are others; options are for its clients.
+func startGuarded(first *server, name, more, blocks string, options ...nats.Option) *server {
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
 	must(err)
 	s := &server{port: freePort(), dir: filepath.Join(first.dir, name)}
-	s.natsOptions = []nats.Option{nats.UserInfo(insider, password)}
+	s.natsOptions = append(options, nats.UserInfo(insider, password))
 	must(os.MkdirAll(s.dir, 0o755))
 	file := filepath.Join(s.dir, "guarded.conf")
-	text := fmt.Sprintf("authorization { user: %s, password: %q, %s }\nmax_control_line: 1MB\n", insider, hash, more)
+	text := fmt.Sprintf("authorization { user: %s, password: %q, %s }\nmax_control_line: 1MB\n%s", insider, hash, more, blocks)
 	must(os.WriteFile(file, []byte(text), 0o600))
 	s.flags = []string{"-c", file}
 	s.start()
@@ -60,7 +60,7 @@ func strangers(t *suite, first *server) {
 	count := int(min(strangersMax, files.Max-500))
 
 	t.checkBeyondReference(fmt.Sprintf("%d connections with half a CONNECT cost at most 8 KiB each", count), func() {
-		s := startGuarded(first, "memory", "timeout: 60")
+		s := startGuarded(first, "memory", "timeout: 60", "")
 		defer s.kill()
 		// What a server has from its first connections on is not theirs.
 		for _, conn := range s.strangers(100, "CONNECT {\"name\":\"") {
@@ -82,7 +82,7 @@ func strangers(t *suite, first *server) {
 	})
 
 	t.checkBeyondReference("a CONNECT that goes on is not read to its end, and what follows one waits outside", func() {
-		s := startGuarded(first, "long", "timeout: 60")
+		s := startGuarded(first, "long", "timeout: 60", "")
 		defer s.kill()
 		endless := s.strangers(1, "CONNECT {\"name\":\""+strings.Repeat("n", 100_000))[0]
 		if said := lastWord(endless); !strings.Contains(said, "maximum control line exceeded") {
@@ -97,7 +97,7 @@ func strangers(t *suite, first *server) {
 	})
 
 	t.checkBeyondReference("who does not say who he is has 2 s", func() {
-		s := startGuarded(first, "time", "")
+		s := startGuarded(first, "time", "", "")
 		defer s.kill()
 		start := time.Now()
 		conns := s.strangers(100, "CONNECT {")
@@ -112,4 +112,6 @@ func strangers(t *suite, first *server) {
 			fail("closed after %v", took)
 		}
 	})
+
+	t.tlsStrangers(first)
 }

@@ -90,7 +90,7 @@ pub struct AuthorizationSpec {
     pub default_permissions: Option<PermissionSpec>,
     /// The user that connections without credentials are.
     pub no_auth_user: Option<String>,
-    /// How long a client may take for its CONNECT; none: [`TIMEOUT_MS_DEFAULT`].
+    /// How long a client may take from its connection to its CONNECT; none: [`TIMEOUT_MS_DEFAULT`].
     pub timeout_ms: Option<u64>,
 }
 
@@ -214,7 +214,7 @@ impl Authorization {
         self.no_auth_identity.as_ref()
     }
 
-    /// How long a client may take for its CONNECT.
+    /// How long a client may take from its connection to its CONNECT.
     #[must_use]
     pub fn timeout_ms(&self) -> u64 {
         self.timeout_ms

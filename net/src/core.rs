@@ -145,7 +145,7 @@ impl<D: Disk, R: Runtime> Core<D, R> {
             session.counted = counted;
         }
         self.hub.debug_connection(id, "Client connection created");
-        // With TLS the client's time begins behind the handshake.
+        // With TLS that comes behind the handshake, with what is left of the client's time.
         if self.hub.config.tls.is_none() {
             self.await_credentials(id, now);
         }
@@ -156,12 +156,17 @@ impl<D: Disk, R: Runtime> Core<D, R> {
     }
 
     /// The handshake of a connection has ended, or it is served without one. `names` are those in its certificate, if
-    /// they are to say who it is.
-    pub fn connection_secured(&mut self, id: ConnectionId, names: Option<Vec<String>>, now: Now) {
+    /// they are to say who it is. Its time to say so began when it was `accepted`.
+    pub fn connection_secured(
+        &mut self,
+        id: ConnectionId,
+        names: Option<Vec<String>>,
+        accepted: Now,
+    ) {
         if let Some(session) = self.hub.sessions.get_mut(id) {
             session.certificate_names = names;
         }
-        self.await_credentials(id, now);
+        self.await_credentials(id, accepted);
     }
 
     /// How many cores there are.

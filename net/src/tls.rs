@@ -22,6 +22,8 @@ pub use client::{TlsClient, TlsClientSpec};
 pub use names::certificate_names;
 use verifier::ClientCertificateCheck;
 
+use crate::auth;
+
 /// How long a handshake may take, unless told otherwise: two seconds, as in the reference.
 pub const TIMEOUT_MS_DEFAULT: u64 = 2_000;
 /// How long `handshake_first: auto` waits for a client that speaks TLS at once, as in the reference.
@@ -145,11 +147,11 @@ impl TlsServer {
         self.client_certificates != ClientCertificates::Ignored
     }
 
-    /// How long a client may take for its CONNECT, unless told otherwise: a second more than for its handshake, as in
-    /// the reference.
+    /// How long a client may take from its connection to its CONNECT, unless told otherwise: as long as for its
+    /// handshake, and not less than without TLS.
     #[must_use]
     pub fn login_timeout_ms(&self) -> u64 {
-        self.timeout_ms + 1_000
+        self.timeout_ms.max(auth::TIMEOUT_MS_DEFAULT)
     }
 
     /// Reads the files and checks that they belong together.

@@ -30,13 +30,15 @@ const RESERVED_REPLIES: &[&[u8]] = &[b"_R_.", b"_GR_.", b"$GR.", b"$JS."];
 const PASSWORD_CHECKS_COUNT_MAX: usize = 64;
 
 impl<D: Disk, R: Runtime> Core<D, R> {
-    /// Takes a new connection for nobody, or for the user that those without credentials are.
-    pub(crate) fn await_credentials(&mut self, id: ConnectionId, now: Now) {
+    /// Takes a new connection for nobody, or for the user that those without credentials are. Its time began when it
+    /// was `accepted`.
+    pub(crate) fn await_credentials(&mut self, id: ConnectionId, accepted: Now) {
         let Some(authorization) = self.hub.config.authorization.clone() else { return };
         let Some(session) = self.hub.sessions.get_mut(id) else { return };
         session.identity = authorization.no_auth_identity().cloned();
         if session.identity.is_none() {
-            self.hub.set_timer(now, authorization.timeout_ms(), TimerEvent::Authentication(id));
+            let time_ms = authorization.timeout_ms();
+            self.hub.set_timer(accepted, time_ms, TimerEvent::Authentication(id));
         }
     }
 

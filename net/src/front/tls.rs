@@ -1,5 +1,5 @@
 //! How a connection with TLS begins: who speaks first, the first byte that tells whether a client wants TLS at all,
-//! the handshake and its time. The session starts behind it. A client whose handshake fails is told nothing: it could
+//! the handshake and its time, in which the client also has to say who it is. The session starts behind it. A client whose handshake fails is told nothing: it could
 //! not read it.
 
 use std::future::{Future, poll_fn};
@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, Connection, ServerConnection};
 use weirlog_engine::disk::Disk;
 use weirlog_engine::runtime::Runtime;
+use weirlog_engine::types::Now;
 
 use super::wire::{Tls, Wire};
 use super::{Front, first_of};
@@ -50,6 +51,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
     }
 
     async fn greet(self: Rc<Self>, address: Address, socket: TcpStream, tls: &TlsServer) {
+        let accepted = self.runtime.now();
         let is_client_first = match tls.order {
             HandshakeOrder::InfoFirst => false,
             HandshakeOrder::HandshakeFirst => true,
@@ -62,11 +64,12 @@ impl<D: Disk, R: Runtime> Front<D, R> {
             |address: Address| self.with_core(|core, now| core.connection_opened(address, now));
         let greeted = (!is_client_first).then(|| open(address.clone()));
         let time = Duration::from_millis(tls.timeout_ms);
-        let secured = self.within(time, self.secure(greeted, socket, tls)).await;
+        // Boxed: the task of one that only waits is small.
+        let secured = self.within(time, Box::pin(self.secure(greeted, socket, tls))).await;
         let reason = match secured {
             Some(Ok(wire)) => {
                 let id = greeted.unwrap_or_else(|| open(address.clone()));
-                self.enter(id, wire, tls);
+                self.enter((id, wire), accepted, tls);
                 return;
             }
             Some(Err(error)) => error.to_string(),
@@ -78,15 +81,15 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         (self.on_notice)(Notice::HandshakeFailed { client_ip: address.host, reason });
     }
 
-    /// Begins the session.
-    fn enter(self: &Rc<Self>, id: ConnectionId, wire: Wire, tls: &TlsServer) {
+    /// Begins the session of a connection.
+    fn enter(self: &Rc<Self>, (id, wire): (ConnectionId, Wire), accepted: Now, tls: &TlsServer) {
         let names = match (&wire, tls.client_certificates) {
             (Wire::Tls(tls), ClientCertificates::Mapped) => {
                 Some(tls.peer_certificate().map(certificate_names).unwrap_or_default())
             }
             _ => None,
         };
-        self.with_core(|core, now| core.connection_secured(id, names, now));
+        self.with_core(|core, _| core.connection_secured(id, names, accepted));
         let line = self.add_line(id, wire);
         glommio::spawn_local(self.clone().read_loop(line)).detach();
     }
@@ -101,7 +104,9 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         if let Some(id) = greeted {
             self.write_greeting(id, &mut socket).await?;
         }
-        if tls.is_plain_allowed && !speaks_tls(&socket).await? {
+        // What TLS needs is made for those that begin.
+        let is_tls = speaks_tls(&socket).await?;
+        if tls.is_plain_allowed && !is_tls {
             return Ok(Wire::Plain(socket));
         }
         let session = ServerConnection::new(tls.config.clone()).map_err(io::Error::other)?;
@@ -150,10 +155,15 @@ pub(super) async fn join_tls(host: &str, socket: TcpStream, tls: &TlsClient) -> 
     handshake(socket, session.into()).await
 }
 
-pub(super) async fn handshake(socket: TcpStream, session: Connection) -> io::Result<Wire> {
+pub(super) fn handshake(
+    socket: TcpStream,
+    session: Connection,
+) -> impl Future<Output = io::Result<Wire>> {
     let mut tls = Box::new(Tls::new(socket, session));
-    poll_fn(|context| tls.poll_handshake(context)).await?;
-    Ok(Wire::Tls(tls))
+    async move {
+        poll_fn(|context| tls.poll_handshake(context)).await?;
+        Ok(Wire::Tls(tls))
+    }
 }
 
 /// Whether the first byte of a client, which stays where it is, begins a handshake.

@@ -346,6 +346,21 @@ fn a_certificate_says_who_it_is() {
     }
 }
 
+/// A handshake that takes long leaves less time for the CONNECT.
+#[test]
+fn a_handshake_is_within_the_time_of_the_credentials() {
+    let mut town = town_of(vec![root()]);
+    let accepted = town.now();
+    town.advance(1_500);
+    let peer = town.join(0);
+    town.cores[0].connection_secured(peer.id, None, accepted);
+    town.heard(peer);
+    town.advance(499);
+    assert_eq!(town.heard(peer), "");
+    town.advance(2);
+    assert_eq!(town.heard(peer), "-ERR 'Authentication Timeout'\r\n");
+}
+
 #[test]
 fn who_gets_a_request_may_answer_it_once_and_not_too_late() {
     let responses = Some(ResponseLimits { count_max: Some(1), expires_ms: Some(1_000) });
