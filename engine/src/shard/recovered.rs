@@ -43,8 +43,8 @@ struct Rebuilding {
     subscriptions: Recovering,
     lost: BTreeMap<ChannelId, Ranges>,
     damage: Vec<Damage>,
-    /// The newest message's time, as the wall clock said.
-    newest_time: Timestamp,
+    /// The time of the oldest message that was found in the log, as the wall clock said; none: there was none.
+    oldest_time: Option<Timestamp>,
     /// The frames of the channels' runs.
     frames: FrameList,
     /// How far the retention clock was.
@@ -66,7 +66,7 @@ impl Rebuilding {
             lost: BTreeMap::new(),
             damage: Vec::new(),
             frames: checkpoint.head.frames.clone(),
-            newest_time: Timestamp(0),
+            oldest_time: None,
             clock_time: checkpoint.head.clock,
             config: config.clone(),
             now: now.mono,
@@ -170,7 +170,7 @@ impl Rebuilding {
         let expected = channel.last.next();
         channel.last = channel.last.max(run.last());
         channel.last_time = channel.last_time.max(last_time);
-        self.newest_time = self.newest_time.max(last_time);
+        self.oldest_time = Some(self.oldest_time.map_or(last_time, |time| time.min(last_time)));
         if run.first >= channel.first {
             channel.index.push(run);
         }
@@ -318,11 +318,10 @@ impl<D: Disk> Shard<D> {
             lost: state.lost,
             rng,
             // Messages are stamped by the wall clock, which may have jumped: their time counts only where there is no
-            // other, before the first hint.
-            clock: RetentionClock::new(if state.clock_time == Timestamp(0) {
-                state.newest_time
-            } else {
-                state.clock_time
+            // other, before the first hint, and then the oldest one's, by which none is old.
+            clock: RetentionClock::new(match (state.clock_time, state.oldest_time) {
+                (Timestamp(0), Some(oldest)) => oldest,
+                (time, _) => time,
             }),
             superblock: recovered.superblock,
             segments: recovered.segments,

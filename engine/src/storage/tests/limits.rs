@@ -121,6 +121,31 @@ fn a_wall_clock_that_jumps_ages_nothing_not_even_over_a_restart() {
     }
 }
 
+/// A store that was never told how far time is has only its messages to go by: the newest of them made those before a
+/// jump ten years old. Found by the simulator.
+#[test]
+fn a_wall_clock_that_jumps_in_a_first_second_ages_nothing() {
+    let executor = SimExecutor::new(10);
+    let disk = SimDisk::new(executor.runtime(), 10);
+    let limits = ChannelLimits { age_ms_max: 60_000, ..ChannelLimits::default() };
+    let config = StorageConfig { limits: limits.into(), ..config() };
+    let group = executor.group();
+    let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+    publish_some(&executor, &storage, &group, "a");
+    executor.shift_wall_clock(315_360_000_000_000_000);
+    publish_some(&executor, &storage, &group, "a");
+    group.kill();
+    drop(storage);
+    let disk = disk.crash(&mut fastrand::Rng::with_seed(1));
+    let group = executor.group();
+    let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
+    for _ in 0..60 {
+        tick_all(&storage, &group);
+        executor.run_for(Duration::from_millis(100));
+    }
+    assert_eq!(count(&storage, "a"), 20);
+}
+
 fn tick_all(storage: &SimStorage, runtime: &SimRuntime) {
     for shard in storage.shards() {
         storage.with(*shard, |shard| shard.tick(runtime.now()));
