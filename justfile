@@ -38,6 +38,7 @@ fuzz seconds="60":
 # `just audit licenses bans sources`. Needs `cargo install --locked cargo-deny`.
 audit *checks:
     cargo deny --locked check {{checks}}
+    cd fuzz && cargo deny --locked --config ../deny.toml check {{checks}}
 
 # The official clients against the release binary.
 conformance:
