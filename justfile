@@ -24,6 +24,7 @@ bench:
     target/release/weirlog-benches cores
     target/release/weirlog-benches parser
     target/release/weirlog-benches recovery
+    target/release/weirlog-benches clustering
 
 # Weirlog beside nats-streaming-server under growing loads; results go to benches/runs/. On an idle machine, 8 minutes.
 compare:

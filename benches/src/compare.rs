@@ -2,13 +2,11 @@
 //! ack, subscribers of one channel, and the rate of a steady load. The load is `weirlog bench`, for both.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::{Args, ValueEnum};
-use serde_json::Value;
 
 use crate::BenchError;
-use crate::client::{Load, Outcome, wait_until_ready};
+use crate::client::{Load, Outcome, run_bench, wait_until_ready};
 use crate::report::Row;
 use crate::server::{Kind, Server, peers_directory};
 
@@ -149,24 +147,10 @@ impl Bench<'_> {
         let server = Server::start(self.data, program, self.kind)?;
         let probe = Load::probe(&[("-pub", 1), ("-n", 1)]);
         wait_until_ready(|| {
-            self.bench(&server, &probe)?.ok_or("the server does not answer".into())
+            run_bench(&self.arguments.server, &server, &probe)?
+                .ok_or("the server does not answer".into())
         })?;
-        Ok(self.bench(&server, load)?.unwrap_or(Outcome::NONE))
-    }
-
-    /// Runs the load's program. None: it could not be run to its end.
-    fn bench(&self, server: &Server, load: &Load) -> Result<Option<Outcome>, BenchError> {
-        let output = Command::new(&self.arguments.server)
-            .args(["bench", "-json", "-timeout", "1m"])
-            .args(["-s", &format!("127.0.0.1:{}", server.port())])
-            .args(["-pid", &server.id().to_string()])
-            .args(&load.arguments)
-            .stderr(Stdio::null())
-            .output()?;
-        if !output.status.success() {
-            return Ok(None);
-        }
-        Ok(Some(read_outcome(&serde_json::from_slice(&output.stdout)?)))
+        Ok(run_bench(&self.arguments.server, &server, load)?.unwrap_or(Outcome::NONE))
     }
 
     fn row(&self, load: &Load, outcome: Outcome) -> Row {
@@ -177,39 +161,5 @@ impl Bench<'_> {
             .with("p999_us", "p999 us", outcome.p999_us)
             .with("processor_us_per_message", "CPU us/msg", outcome.processor_us)
             .with("resident_megabytes", "RSS MB", outcome.resident_megabytes)
-    }
-}
-
-/// Deliveries if there are subscribers, else acks.
-fn read_outcome(figures: &Value) -> Outcome {
-    let part = figures.get("delivered").unwrap_or(&figures["published"]);
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    Outcome {
-        rate: number(&part["messages_per_second"]),
-        p50_us: number(&part["p50_us"]),
-        p99_us: number(&part["p99_us"]),
-        p999_us: number(&part["p999_us"]),
-        processor_us: number(&figures["server_cpu_us_per_message"]),
-        resident_megabytes: number(&figures["server_resident_bytes"]) / 1e6,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn deliveries_count_if_there_are_any() {
-        let acks = serde_json::json!({
-            "published": {"messages_per_second": 5.0, "p50_us": 1.0, "p99_us": 2.0, "p999_us": 3.0},
-            "server_cpu_us_per_message": 0.5, "server_resident_bytes": 2_000_000,
-        });
-        let outcome = read_outcome(&acks);
-        assert_eq!((outcome.rate, outcome.p999_us, outcome.resident_megabytes), (5.0, 3.0, 2.0));
-        let mut both = acks;
-        both["delivered"] = serde_json::json!({"messages_per_second": 7.0});
-        let outcome = read_outcome(&both);
-        assert_eq!(outcome.rate, 7.0);
-        assert!(outcome.p50_us.is_nan());
     }
 }

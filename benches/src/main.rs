@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod client;
+mod clustering;
 mod compare;
 mod cores;
 mod device;
@@ -54,6 +55,8 @@ enum Bench {
     Recovery(recovery::RecoveryArguments),
     /// The server over sockets, beside nats-streaming-server
     EndToEnd(end_to_end::EndToEndArguments),
+    /// What rewriting segments costs and gives: latency meanwhile, bytes written and kept, replays
+    Clustering(clustering::ClusteringArguments),
     /// Servers beside each other as things grow: channels, publishers, subscribers, load
     Compare(compare::CompareArguments),
     /// Fills a store and waits to be killed
@@ -84,6 +87,7 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
         Bench::Parser => ("parser", parser::run()?),
         Bench::Recovery(options) => ("recovery", recovery::run(data, options)?),
         Bench::EndToEnd(options) => ("end-to-end", end_to_end::run(data, options)?),
+        Bench::Clustering(options) => ("clustering", clustering::run(data, options)?),
         Bench::Compare(options) => ("compare", compare::run(data, options)?),
         Bench::Fill(_) => unreachable!("handled above"),
     };

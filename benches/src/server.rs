@@ -50,6 +50,7 @@ pub(crate) fn peers_directory(asked: Option<&Path>) -> PathBuf {
 pub(crate) struct Server {
     process: Child,
     port: u16,
+    monitor_port: u16,
     root: PathBuf,
 }
 
@@ -58,24 +59,34 @@ impl Server {
     pub(crate) fn start(data: &Path, program: &Path, kind: Kind) -> Result<Self, BenchError> {
         let root = data.join("server");
         fresh_directory(&root)?;
-        // Most likely still free in a moment.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let (port, monitor_port) = two_ports()?;
         let log = File::create(data.join("server.log"))?;
         let mut command = Command::new(program);
-        command.args(["-p", &port.to_string(), "-mc", "0", "-msu", "0", "-mm", "0", "-mb", "0"]);
+        command.args(["-p", &port.to_string(), "-m", &monitor_port.to_string()]);
+        command.args(["-mc", "0", "-msu", "0", "-mm", "0", "-mb", "0"]);
         match kind {
             Kind::Ours | Kind::PeerFile => command.args(["-store", "file", "-dir"]).arg(&root),
             Kind::PeerMemory => command.args(["-store", "memory"]),
         };
         command.stdout(log.try_clone()?).stderr(log);
         eprintln!("{}: {}", kind.name(), program.display());
-        let mut server = Self { process: command.spawn()?, port, root };
+        let mut server = Self { process: command.spawn()?, port, monitor_port, root };
         server.wait_until_listening()?;
         Ok(server)
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where its monitoring pages are.
+    pub(crate) fn monitor_port(&self) -> u16 {
+        self.monitor_port
+    }
+
+    /// Where its data is.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The process.
@@ -96,6 +107,13 @@ impl Server {
         }
         Err("the server does not listen".into())
     }
+}
+
+/// Two ports that are most likely still free in a moment.
+fn two_ports() -> Result<(u16, u16), BenchError> {
+    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
 impl Drop for Server {
