@@ -312,15 +312,15 @@ fn a_bit_of_each_byte_of_a_young_store() {
 
 /// To run it: `cargo test --release -p weirlog-engine --lib every_bit -- --ignored`.
 #[test]
-#[ignore = "some minutes in a release build; its tests of each day try one bit a byte"]
+#[ignore = "ten minutes in a release build; its tests of each day try one bit a byte"]
 fn every_bit_of_a_stopped_store() {
-    each_bit(End::Stopped, true, 900_000);
+    each_bit(End::Stopped, true, 1_200_000);
 }
 
 /// See [`every_bit_of_a_stopped_store`].
 #[test]
-#[ignore = "some minutes in a release build; its tests of each day try one bit a byte"]
+#[ignore = "ten minutes in a release build; its tests of each day try one bit a byte"]
 fn every_bit_of_a_killed_store() {
-    each_bit(End::Killed, true, 900_000);
-    each_bit(End::KilledYoung, true, 250_000);
+    each_bit(End::Killed, true, 1_200_000);
+    each_bit(End::KilledYoung, true, 500_000);
 }
