@@ -77,6 +77,8 @@ fn round(data: &Path, arguments: &ClusteringArguments) -> Result<Row, BenchError
     let stored_bytes = metric(&server, "weirlog_stored_bytes")?;
     let written = (written_bytes(server.id())? - written_before) / stored_bytes;
     let kept = disk_bytes(server.root())? / stored_bytes;
+    // Without files that wait for their turn: a few a shard, however much is stored.
+    let segments = metric(&server, "weirlog_segment_bytes")? / stored_bytes;
 
     let apart = [("-channels", 4), ("-n", arguments.messages)];
     bench("apart", &apart)?;
@@ -97,6 +99,7 @@ fn round(data: &Path, arguments: &ClusteringArguments) -> Result<Row, BenchError
         .with("p99_ratio", "ratio", busy.p99_us / quiet.p99_us)
         .with("stored_megabytes", "stored MB", stored_bytes / 1e6)
         .with("written_ratio", "written", written)
+        .with("segments_ratio", "segments", segments)
         .with("disk_ratio", "on disk", kept)
         .with("replay_per_second", "replay/s", together.rate)
         .with("replay_apart_per_second", "apart/s", alone.rate)

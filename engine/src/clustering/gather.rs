@@ -13,6 +13,9 @@ use crate::index::frames::FrameNumber;
 use crate::log::scan::FoundFrame;
 use crate::types::{ChannelId, FastMap, Sequence};
 
+/// How much room is made in one step, for bytes and for records each: memory that was not used yet costs a fault a page.
+const ROOM_STEP_BYTES: usize = 256 << 10;
+
 /// A channel of the pass.
 #[derive(Debug)]
 pub(crate) struct GatherChannel {
@@ -51,6 +54,9 @@ pub(crate) struct Gather {
     by_id: FastMap<ChannelId, usize>,
     bytes: Vec<u8>,
     records: Vec<Record>,
+    /// How long they are to be.
+    bytes_wanted: usize,
+    records_wanted: usize,
 }
 
 /// A channel's runs in one input, as the frames come.
@@ -108,7 +114,16 @@ impl Gather {
         });
     }
 
-    /// All channels are added: makes room.
+    /// Forgets all but the memory that it has.
+    pub(crate) fn clear(&mut self) {
+        self.channels.clear();
+        self.by_id.clear();
+        self.bytes.clear();
+        self.records.clear();
+    }
+
+    /// All channels are added: says where each one's records go. There is room for them when
+    /// [`Gather::make_room`] says so.
     pub(crate) fn begin(&mut self) {
         let (mut records, mut bytes) = (0, 0);
         for channel in &mut self.channels {
@@ -117,8 +132,19 @@ impl Gather {
             bytes += channel.size_bytes;
             channel.room_end = bytes;
         }
-        self.records = vec![Record::default(); records];
-        self.bytes = vec![0; bytes];
+        (self.records_wanted, self.bytes_wanted) = (records, bytes);
+        self.records.reserve_exact(records);
+        self.bytes.reserve_exact(bytes);
+    }
+
+    /// Makes some room, a step of about 100 us; whether that was all. The whole of a pass at once took 15 to 25 ms.
+    pub(crate) fn make_room(&mut self) -> bool {
+        let bytes = self.bytes_wanted.min(self.bytes.len() + ROOM_STEP_BYTES);
+        self.bytes.resize(bytes, 0);
+        let step = ROOM_STEP_BYTES / size_of::<Record>();
+        let records = self.records_wanted.min(self.records.len() + step);
+        self.records.resize(records, Record::default());
+        (records, bytes) == (self.records_wanted, self.bytes_wanted)
     }
 
     /// The channels' runs in an input.

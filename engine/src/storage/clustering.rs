@@ -128,9 +128,10 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         let frame_max = segment.store.frame_size_bytes_max;
         let mut writer = ClusterWriter::new(file.clone(), plan.number, plan.generation, frame_max);
         let mut first = ChannelId(0);
+        let mut gather = Gather::default();
         loop {
-            let (mut gather, next) = self.share_out(at, &footers, first).await?;
-            gather.begin();
+            let next = self.share_out(at, &footers, first, &mut gather).await?;
+            self.make_room(&mut gather).await?;
             for (input, footer) in plan.inputs.iter().zip(&footers) {
                 self.gather_input(&mut gather, input, footer).await?;
             }
@@ -141,7 +142,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 None => break,
             }
         }
-        drop(footers);
+        drop((footers, gather));
         let (frames, written) = writer.finish().await?;
         self.read_back(&file, &frames, plan).await?;
         // What limits removed is not in the output: a restart must know it.
@@ -152,14 +153,24 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
         Ok((file, written))
     }
 
-    /// The channels from `first` on that fit one pass, and the first that does not.
+    async fn make_room(&self, gather: &mut Gather) -> Result<(), Stop> {
+        gather.begin();
+        let mut since = self.runtime.now().mono;
+        while !gather.make_room() {
+            self.pace(&mut since).await?;
+        }
+        Ok(())
+    }
+
+    /// Has `gather` the channels from `first` on that fit one pass; the first that does not.
     async fn share_out(
         &self,
         at: usize,
         footers: &[Footer],
         first: ChannelId,
-    ) -> Result<(Gather, Option<ChannelId>), Stop> {
-        let mut gather = Gather::default();
+        gather: &mut Gather,
+    ) -> Result<Option<ChannelId>, Stop> {
+        gather.clear();
         let mut cost = 0;
         let mut next = first;
         let mut since = self.runtime.now().mono;
@@ -169,7 +180,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
             for (id, name, live_from, share) in shares(footers, next, live_from).take(256) {
                 is_end = false;
                 if cost > 0 && cost + share.cost_bytes() > PASS_BYTES_MAX {
-                    return Ok((gather, Some(id)));
+                    return Ok(Some(id));
                 }
                 cost += share.cost_bytes();
                 if !share.is_empty() {
@@ -178,7 +189,7 @@ impl<D: Disk, R: Runtime> CoreStorage<D, R> {
                 next = ChannelId(id.0 + 1);
             }
             if is_end {
-                return Ok((gather, None));
+                return Ok(None);
             }
             self.pace(&mut since).await?;
         }
