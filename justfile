@@ -17,7 +17,7 @@ sim-twice seed="1":
 mutants *names:
     mutants/run {{names}}
 
-# In-process benchmarks beside the device's own limit; results go to benches/runs/. On an idle machine.
+# In-process benchmarks beside the device's own limit, and a server that rewrites segments; results go to benches/runs/. On an idle machine.
 bench:
     cargo build --release -q -p weirlog -p weirlog-benches
     target/release/weirlog-benches engine

@@ -89,6 +89,14 @@ pub(crate) fn run_bench(
     Ok(Some(read_outcome(&serde_json::from_slice(&output.stdout)?)))
 }
 
+/// Waits until a message of `weirlog bench` comes through.
+pub(crate) fn wait_until_served(program: &Path, server: &Server) -> Result<(), BenchError> {
+    let probe = Load::probe(&[("-pub", 1), ("-n", 1)]);
+    wait_until_ready(|| {
+        run_bench(program, server, &probe)?.ok_or("the server does not answer".into())
+    })
+}
+
 /// Deliveries if there are subscribers, else acks.
 fn read_outcome(figures: &Value) -> Outcome {
     let part = figures.get("delivered").unwrap_or(&figures["published"]);

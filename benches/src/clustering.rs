@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::BenchError;
-use crate::client::{Load, Outcome, run_bench, wait_until_ready};
-use crate::measure::{now_ns, seconds_since};
+use crate::client::{Load, Outcome, run_bench, wait_until_served};
+use crate::measure::{disk_traffic, now_ns, seconds_since};
 use crate::report::Row;
 use crate::server::{Kind, Server};
 
@@ -51,27 +51,26 @@ pub(crate) fn run(data: &Path, arguments: &ClusteringArguments) -> Result<Vec<Ro
 
 fn round(data: &Path, arguments: &ClusteringArguments) -> Result<Row, BenchError> {
     let server = Server::start(data, &arguments.server, Kind::Ours)?;
-    let bench = |prefix: &str, flags: &[(&str, u64)]| {
+    wait_until_served(&arguments.server, &server)?;
+    let bench = |prefix: &str, flags: &[(&str, u64)], start: &str| -> Result<Outcome, BenchError> {
         let mut load = Load::new(prefix, flags);
-        load.arguments.extend(["-prefix", prefix].map(str::to_owned));
-        run_bench(&arguments.server, &server, &load)?.ok_or_else(|| failed(prefix))
+        load.arguments.extend(["-prefix", prefix, "-start", start].map(str::to_owned));
+        let outcome = run_bench(&arguments.server, &server, &load)?;
+        outcome.ok_or_else(|| format!("the load {prefix} did not come to its end").into())
     };
-    let probe = Load::probe(&[("-pub", 1), ("-n", 1)]);
-    wait_until_ready(|| {
-        run_bench(&arguments.server, &server, &probe)?.ok_or_else(|| failed("probe"))
-    })?;
+    let publish = |prefix: &str, flags: &[(&str, u64)]| bench(prefix, flags, "new");
 
     let written_before = written_bytes(server.id())?;
     let mixed = [("-channels", arguments.channels), ("-n", arguments.messages)];
-    let filled = bench("mixed", &mixed)?;
+    let filled = publish("mixed", &mixed)?;
     let foreground = [("-rate", arguments.rate), ("-n", arguments.rate * 4)];
     let rewritten = || metric(&server, "weirlog_clustered_segments");
-    let (before, busy, after) = (rewritten()?, bench("busy", &foreground)?, rewritten()?);
+    let (before, busy, after) = (rewritten()?, publish("busy", &foreground)?, rewritten()?);
     if after <= before {
         return Err("nothing was rewritten beside the publishers".into());
     }
     wait_until_done(&server)?;
-    let quiet = bench("quiet", &foreground)?;
+    let quiet = publish("quiet", &foreground)?;
     wait_until_done(&server)?;
     thread::sleep(QUIET);
     let stored_bytes = metric(&server, "weirlog_stored_bytes")?;
@@ -81,17 +80,12 @@ fn round(data: &Path, arguments: &ClusteringArguments) -> Result<Row, BenchError
     let segments = metric(&server, "weirlog_segment_bytes")? / stored_bytes;
 
     let apart = [("-channels", 4), ("-n", arguments.messages)];
-    bench("apart", &apart)?;
+    publish("apart", &apart)?;
     wait_until_done(&server)?;
-    let replay = |prefix: &str, channels: u64| -> Result<Outcome, BenchError> {
-        let mut load = Load::new(
-            prefix,
-            &[("-pub", 0), ("-sub", 4), ("-channels", channels), ("-n", arguments.messages)],
-        );
-        load.arguments.extend(["-prefix", prefix, "-start", "first"].map(str::to_owned));
-        run_bench(&arguments.server, &server, &load)?.ok_or_else(|| failed(prefix))
+    let replay = |prefix: &str, written: [(&str, u64); 2]| {
+        bench(prefix, &[("-pub", 0), ("-sub", 4), written[0], written[1]], "first")
     };
-    let (together, alone) = (replay("mixed", arguments.channels)?, replay("apart", 4)?);
+    let (together, alone) = (replay("mixed", mixed)?, replay("apart", apart)?);
     Ok(Row::new(format!("{} channels, {} messages", arguments.channels, arguments.messages))
         .with("filled_per_second", "filled/s", filled.rate)
         .with("quiet_p99_us", "p99 us", quiet.p99_us)
@@ -104,10 +98,6 @@ fn round(data: &Path, arguments: &ClusteringArguments) -> Result<Row, BenchError
         .with("replay_per_second", "replay/s", together.rate)
         .with("replay_apart_per_second", "apart/s", alone.rate)
         .with("replay_ratio", "ratio", together.rate / alone.rate))
-}
-
-fn failed(what: &str) -> BenchError {
-    format!("the load {what} did not come to its end").into()
 }
 
 /// Waits until no more segments are rewritten.
@@ -130,9 +120,7 @@ fn wait_until_done(server: &Server) -> Result<(), BenchError> {
 
 /// Bytes that a process has had written to disks.
 fn written_bytes(process: u32) -> Result<f64, BenchError> {
-    let traffic = fs::read_to_string(format!("/proc/{process}/io"))?;
-    let line = traffic.lines().find_map(|line| line.strip_prefix("write_bytes:"));
-    Ok(line.ok_or("no write_bytes")?.trim().parse()?)
+    Ok(disk_traffic(&process.to_string())?.1 as f64)
 }
 
 /// Space that a directory takes.

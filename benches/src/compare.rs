@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::BenchError;
-use crate::client::{Load, Outcome, run_bench, wait_until_ready};
+use crate::client::{Load, Outcome, run_bench, wait_until_served};
 use crate::report::Row;
 use crate::server::{Kind, Server, peers_directory};
 
@@ -145,11 +145,7 @@ impl Bench<'_> {
     fn once(&self, load: &Load) -> Result<Outcome, BenchError> {
         let program = if self.kind == Kind::Ours { &self.arguments.server } else { self.peer };
         let server = Server::start(self.data, program, self.kind)?;
-        let probe = Load::probe(&[("-pub", 1), ("-n", 1)]);
-        wait_until_ready(|| {
-            run_bench(&self.arguments.server, &server, &probe)?
-                .ok_or("the server does not answer".into())
-        })?;
+        wait_until_served(&self.arguments.server, &server)?;
         Ok(run_bench(&self.arguments.server, &server, load)?.unwrap_or(Outcome::NONE))
     }
 

@@ -42,17 +42,13 @@ impl Usage {
     /// As it stands now.
     pub(crate) fn now() -> Result<Self, BenchError> {
         let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-        let traffic = fs::read_to_string("/proc/self/io")?;
-        let bytes = |name: &str| {
-            let line = traffic.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
-        };
+        let (read_bytes, written_bytes) = disk_traffic("self")?;
         Ok(Self {
             at_ns: now_ns(),
             user_us: usage.user_time().num_microseconds() as f64,
             system_us: usage.system_time().num_microseconds() as f64,
-            read_bytes: bytes("read_bytes:"),
-            written_bytes: bytes("write_bytes:"),
+            read_bytes,
+            written_bytes,
         })
     }
 
@@ -76,6 +72,16 @@ impl Usage {
     pub(crate) fn processor_us(&self) -> f64 {
         self.user_us + self.system_us
     }
+}
+
+/// Bytes that a process, by its number or `self`, has had read from disks and written to them; 0 where nobody counts.
+pub(crate) fn disk_traffic(process: &str) -> Result<(u64, u64), BenchError> {
+    let traffic = fs::read_to_string(format!("/proc/{process}/io"))?;
+    let bytes = |name: &str| {
+        let line = traffic.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    };
+    Ok((bytes("read_bytes:"), bytes("write_bytes:")))
 }
 
 /// Latencies in nanoseconds, exact to under one percent.

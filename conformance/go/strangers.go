@@ -53,6 +53,24 @@ func (s *server) strangers(count int, text string) []net.Conn {
 	return conns
 }
 
+// costEach opens connections and tells what each of them costs the server in memory. What a server has from its first
+// connections on is not theirs: warm opens those.
+func (s *server) costEach(count int, warm, begin func() net.Conn) (each int, conns []net.Conn) {
+	open := func(count int, begin func() net.Conn) (conns []net.Conn) {
+		for range count {
+			conns = append(conns, begin())
+		}
+		return conns
+	}
+	for _, conn := range open(100, warm) {
+		conn.Close()
+	}
+	before := s.memoryMB("VmRSS:")
+	conns = open(count, begin)
+	time.Sleep(time.Second / 2)
+	return (s.memoryMB("VmRSS:") - before) << 20 / count, conns
+}
+
 func strangers(t *suite, first *server) {
 	first.kill()
 	var files syscall.Rlimit
@@ -62,15 +80,13 @@ func strangers(t *suite, first *server) {
 	t.checkBeyondReference(fmt.Sprintf("%d connections with half a CONNECT cost at most 8 KiB each", count), func() {
 		s := startGuarded(first, "memory", "timeout: 60", "")
 		defer s.kill()
-		// What a server has from its first connections on is not theirs.
-		for _, conn := range s.strangers(100, "CONNECT {\"name\":\"") {
-			conn.Close()
+		one := func(text string) func() net.Conn {
+			return func() net.Conn { return s.strangers(1, text)[0] }
 		}
-		before := s.memoryMB("VmRSS:")
-		conns := s.strangers(count, "CONNECT {\"name\":\""+strings.Repeat("n", 4_096))
+		half := "CONNECT {\"name\":\""
+		each, conns := s.costEach(count, one(half), one(half+strings.Repeat("n", 4_096)))
 		c := s.connect("known")
 		c.publish("beside", 1, 10)
-		each := (s.memoryMB("VmRSS:") - before) << 20 / count
 		fmt.Printf("# %d strangers: %d bytes each\n", count, each)
 		if each > strangerBytesMax {
 			fail("%d bytes each", each)
@@ -113,5 +129,5 @@ func strangers(t *suite, first *server) {
 		}
 	})
 
-	t.tlsStrangers(first)
+	strangersOverTLS(t, first)
 }

@@ -28,8 +28,8 @@ const (
 	handshakeBytesMax = 20 << 10
 )
 
-// writeCertificate writes a certificate and its key, and returns what a configuration file says of them.
-func writeCertificate(dir string) string {
+// writeCertificate writes a certificate and its key to files of these names.
+func writeCertificate(certFile, keyFile string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
@@ -38,12 +38,10 @@ func writeCertificate(dir string) string {
 	must(err)
 	secret, err := x509.MarshalPKCS8PrivateKey(key)
 	must(err)
-	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	for file, block := range map[string]*pem.Block{
 		certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: secret}} {
 		must(os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
 	}
-	return fmt.Sprintf("tls { cert_file: %q, key_file: %q, timeout: %%d }\n", certFile, keyFile)
 }
 
 // firstWords keeps what a client says first and takes no more.
@@ -90,16 +88,13 @@ func (s *server) secured(wait time.Duration, text string) net.Conn {
 	return secure
 }
 
-func (t *suite) tlsStrangers(first *server) {
-	guarded := func(name string, seconds int) *server {
-		dir := filepath.Join(first.dir, name+"-files")
-		must(os.MkdirAll(dir, 0o755))
-		more := ""
-		if seconds > 2 {
-			more = fmt.Sprintf("timeout: %d", seconds)
-		}
-		blocks := fmt.Sprintf(writeCertificate(dir), seconds)
-		return startGuarded(first, name, more, blocks, nats.Secure(anyServer))
+func strangersOverTLS(t *suite, first *server) {
+	certFile, keyFile := filepath.Join(first.dir, "cert.pem"), filepath.Join(first.dir, "key.pem")
+	writeCertificate(certFile, keyFile)
+	// timeout is that of the handshake and that of the CONNECT, if it is to be another than unless told otherwise.
+	guarded := func(name, timeout string) *server {
+		blocks := fmt.Sprintf("tls { cert_file: %q, key_file: %q, %s }\n", certFile, keyFile, timeout)
+		return startGuarded(first, name, timeout, blocks, nats.Secure(anyServer))
 	}
 	hello := clientHello()
 	for _, kind := range []struct {
@@ -115,21 +110,10 @@ func (t *suite) tlsStrangers(first *server) {
 		}},
 	} {
 		t.checkBeyondReference(fmt.Sprintf("%d connections over TLS %s cost at most %d KiB each", tlsStrangers, kind.name, kind.most>>10), func() {
-			s := guarded("tls-memory", 60)
+			s := guarded("tls-memory", "timeout: 60")
 			defer s.kill()
-			begin := func(count int) (conns []net.Conn) {
-				for range count {
-					conns = append(conns, kind.begin(s))
-				}
-				return conns
-			}
-			for _, conn := range begin(100) {
-				conn.Close()
-			}
-			before := s.memoryMB("VmRSS:")
-			conns := begin(tlsStrangers)
-			time.Sleep(time.Second / 2)
-			each := (s.memoryMB("VmRSS:") - before) << 20 / tlsStrangers
+			begin := func() net.Conn { return kind.begin(s) }
+			each, conns := s.costEach(tlsStrangers, begin, begin)
 			fmt.Printf("# %d strangers over TLS %s: %d bytes each\n", tlsStrangers, kind.name, each)
 			if each > kind.most {
 				fail("%d bytes each", each)
@@ -141,7 +125,7 @@ func (t *suite) tlsStrangers(first *server) {
 	}
 
 	t.checkBeyondReference("who does not say who he is has 2 s, his handshake included", func() {
-		s := guarded("tls-time", 2)
+		s := guarded("tls-time", "")
 		defer s.kill()
 		for _, begin := range []func() net.Conn{
 			func() net.Conn { return s.greeted("") },

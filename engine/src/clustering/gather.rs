@@ -54,9 +54,6 @@ pub(crate) struct Gather {
     by_id: FastMap<ChannelId, usize>,
     bytes: Vec<u8>,
     records: Vec<Record>,
-    /// How long they are to be.
-    bytes_wanted: usize,
-    records_wanted: usize,
 }
 
 /// A channel's runs in one input, as the frames come.
@@ -132,19 +129,20 @@ impl Gather {
             bytes += channel.size_bytes;
             channel.room_end = bytes;
         }
-        (self.records_wanted, self.bytes_wanted) = (records, bytes);
         self.records.reserve_exact(records);
         self.bytes.reserve_exact(bytes);
     }
 
     /// Makes some room, a step of about 100 us; whether that was all. The whole of a pass at once took 15 to 25 ms.
     pub(crate) fn make_room(&mut self) -> bool {
-        let bytes = self.bytes_wanted.min(self.bytes.len() + ROOM_STEP_BYTES);
+        let end = |last: &GatherChannel| (last.start + last.count, last.room_end);
+        let (records_wanted, bytes_wanted) = self.channels.last().map(end).unwrap_or_default();
+        let bytes = bytes_wanted.min(self.bytes.len() + ROOM_STEP_BYTES);
         self.bytes.resize(bytes, 0);
         let step = ROOM_STEP_BYTES / size_of::<Record>();
-        let records = self.records_wanted.min(self.records.len() + step);
+        let records = records_wanted.min(self.records.len() + step);
         self.records.resize(records, Record::default());
-        (records, bytes) == (self.records_wanted, self.bytes_wanted)
+        (records, bytes) == (records_wanted, bytes_wanted)
     }
 
     /// The channels' runs in an input.

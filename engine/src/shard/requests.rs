@@ -143,6 +143,7 @@ impl<D: Disk> Shard<D> {
         loop {
             let channel = self.channels.get(id).expect("just found or made");
             let found = match channel.index.find_time(time, from, &self.frames) {
+                TimePlace::None if channel.last_time < time => return Start::After(last),
                 TimePlace::None => {
                     let unwritten = self.log.first_unwritten_since(id, time);
                     return Start::After(unwritten.map_or(last, |at| at.max(from).previous()));

@@ -1,6 +1,6 @@
 //! How a connection with TLS begins: who speaks first, the first byte that tells whether a client wants TLS at all,
-//! the handshake and its time, in which the client also has to say who it is. The session starts behind it. A client whose handshake fails is told nothing: it could
-//! not read it.
+//! the handshake and its time, in which the client also has to say who it is. The session starts behind it. A client
+//! whose handshake fails is told nothing: it could not read it.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -69,7 +69,7 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         let reason = match secured {
             Some(Ok(wire)) => {
                 let id = greeted.unwrap_or_else(|| open(address.clone()));
-                self.enter((id, wire), accepted, tls);
+                self.enter(id, wire, accepted, tls);
                 return;
             }
             Some(Err(error)) => error.to_string(),
@@ -81,8 +81,8 @@ impl<D: Disk, R: Runtime> Front<D, R> {
         (self.on_notice)(Notice::HandshakeFailed { client_ip: address.host, reason });
     }
 
-    /// Begins the session of a connection.
-    fn enter(self: &Rc<Self>, (id, wire): (ConnectionId, Wire), accepted: Now, tls: &TlsServer) {
+    /// Begins the session of a connection that was `accepted` then.
+    fn enter(self: &Rc<Self>, id: ConnectionId, wire: Wire, accepted: Now, tls: &TlsServer) {
         let names = match (&wire, tls.client_certificates) {
             (Wire::Tls(tls), ClientCertificates::Mapped) => {
                 Some(tls.peer_certificate().map(certificate_names).unwrap_or_default())

@@ -88,14 +88,19 @@ fn subscriptions_are_limited_by_channel() {
     }
 }
 
+/// Messages are kept for a minute.
+fn config_for_a_minute() -> StorageConfig {
+    let limits = ChannelLimits { age_ms_max: 60_000, ..ChannelLimits::default() };
+    StorageConfig { limits: limits.into(), ..config() }
+}
+
 /// The clock that ages are judged by went on from the newest message's time, and that one was stamped by a wall clock
 /// that had jumped: a restart wiped the older ones.
 #[test]
 fn a_wall_clock_that_jumps_ages_nothing_not_even_over_a_restart() {
     let executor = SimExecutor::new(9);
     let disk = SimDisk::new(executor.runtime(), 9);
-    let limits = ChannelLimits { age_ms_max: 60_000, ..ChannelLimits::default() };
-    let config = StorageConfig { limits: limits.into(), ..config() };
+    let config = config_for_a_minute();
     let hour_ns = 3_600_000_000_000;
     for (round, jump_ns) in [hour_ns, -hour_ns, 87_600 * hour_ns].into_iter().enumerate() {
         let group = executor.group();
@@ -127,8 +132,7 @@ fn a_wall_clock_that_jumps_ages_nothing_not_even_over_a_restart() {
 fn a_wall_clock_that_jumps_in_a_first_second_ages_nothing() {
     let executor = SimExecutor::new(10);
     let disk = SimDisk::new(executor.runtime(), 10);
-    let limits = ChannelLimits { age_ms_max: 60_000, ..ChannelLimits::default() };
-    let config = StorageConfig { limits: limits.into(), ..config() };
+    let config = config_for_a_minute();
     let group = executor.group();
     let storage = executor.block_on(open(&disk, &group, &config)).unwrap();
     publish_some(&executor, &storage, &group, "a");

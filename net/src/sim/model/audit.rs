@@ -23,9 +23,7 @@ impl Model {
     pub(in crate::sim) fn clock_jumped(&mut self, by_ms: i64, is_followed: bool, now: Timestamp) {
         for group in &mut self.groups {
             group.time_least = group.time_least.min(now);
-        }
-        for group in self.groups.iter_mut().filter(|group| group.answered_at.is_none()) {
-            group.is_vague = true;
+            group.is_vague |= group.answered_at.is_none();
         }
         if is_followed {
             self.clock_steps_ms += by_ms.unsigned_abs();
